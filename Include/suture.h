@@ -1,0 +1,1 @@
+#include "suture_types.h"

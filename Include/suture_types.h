@@ -1,0 +1,373 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// suture_types.h - the types of the Suture C interface: status codes, handles, matrices, settings
+// and reports. Written by hand; the functions are in suture.h, which includes this file.
+//
+// Shapes: tokens are rows. Everything multiplies from the right: h (N, d) times P (d, d').
+// Enumerators are numbered explicitly and only ever appended to. Values that are not listed are
+// refused as errors. Settings and report structs begin with `struct_size`: set it to sizeof of the
+// struct, so that later versions can grow it; a zeroed remainder means the documented defaults.
+
+#ifndef SUTURE_TYPES_H
+#define SUTURE_TYPES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+// ---------------------------------------------------------------------------------------------
+// Status
+// ---------------------------------------------------------------------------------------------
+
+/// What every fallible function returns. suture_last_error() has the sentence for people.
+typedef enum suture_status {
+    SUTURE_OK = 0,
+    /// An argument is wrong: NULL, a shape, a range, an unknown enumerator, a non-finite value.
+    SUTURE_ERROR_INVALID_ARGUMENT = 1,
+    /// Memory could not be obtained.
+    SUTURE_ERROR_OUT_OF_MEMORY = 2,
+    /// A file could not be read or written.
+    SUTURE_ERROR_IO = 3,
+    /// A file or a byte string is not what it should be: cut short, damaged, of another format.
+    SUTURE_ERROR_FORMAT = 4,
+    /// The progress callback asked to stop. Every object is as valid as before the call.
+    SUTURE_ERROR_CANCELLED = 5,
+    /// The computation broke down: an eigenproblem did not converge, a loss is not finite.
+    SUTURE_ERROR_NUMERICAL = 6,
+    /// What was asked is understood but mathematically or technically not supported.
+    SUTURE_ERROR_UNSUPPORTED = 7,
+    /// A defect of this library. Please report it.
+    SUTURE_ERROR_INTERNAL = 8
+} suture_status;
+
+// ---------------------------------------------------------------------------------------------
+// Handles
+// ---------------------------------------------------------------------------------------------
+// Each is created by one function and released by its own _destroy, which accepts NULL. A handle
+// may be used from several threads at a time as long as no call changes it.
+
+/// Streaming means and second moments of paired activations of model A and model B.
+typedef struct suture_moments { void *reserved; } suture_moments;
+/// An affine map between two residual streams, in both directions.
+typedef struct suture_stitch { void *reserved; } suture_stitch;
+/// A sparse autoencoder.
+typedef struct suture_sae { void *reserved; } suture_sae;
+/// Sparse activations of a SAE on some tokens.
+typedef struct suture_codes { void *reserved; } suture_codes;
+/// Running metrics of a SAE over a stream of activations.
+typedef struct suture_evaluation { void *reserved; } suture_evaluation;
+/// A SAE in training, with its optimiser.
+typedef struct suture_trainer { void *reserved; } suture_trainer;
+
+// ---------------------------------------------------------------------------------------------
+// Matrices
+// ---------------------------------------------------------------------------------------------
+
+/// Element types.
+typedef enum suture_dtype {
+    SUTURE_FLOAT32 = 1,
+    SUTURE_FLOAT64 = 2,
+    SUTURE_FLOAT16 = 3,
+    SUTURE_BFLOAT16 = 4
+} suture_dtype;
+
+/// A matrix in the caller's memory, row by row; the library never frees or keeps it unless a
+/// function says so. Elements within a row are adjacent.
+typedef struct suture_matrix {
+    /// First element. Any alignment. May be NULL only where rows or cols is 0.
+    void *data;
+    int64_t rows;
+    int64_t cols;
+    /// Elements (not bytes) from one row to the next; at least cols. 0 stands for cols.
+    int64_t row_stride;
+    suture_dtype dtype;
+} suture_matrix;
+
+// ---------------------------------------------------------------------------------------------
+// Progress and cancellation
+// ---------------------------------------------------------------------------------------------
+
+/// Called from the calling thread at least every 50 ms of work with the work done and the whole
+/// work (same unit; total is 0 where it is unknown). Return 0 to go on, anything else to cancel.
+typedef int32_t (*suture_progress_callback)(void *context, uint64_t done, uint64_t total);
+
+/// Pass NULL instead of a pointer to this struct, or a NULL callback, for no reports.
+typedef struct suture_progress {
+    suture_progress_callback callback;
+    void *context;
+} suture_progress;
+
+// ---------------------------------------------------------------------------------------------
+// The machine
+// ---------------------------------------------------------------------------------------------
+
+/// What suture_cpu_info() reports. Strings are static.
+typedef struct suture_cpu_info_report {
+    uint64_t struct_size;
+    /// Kernels in use: "avx512", "avx2" or "portable".
+    const char *kernels;
+    /// CPU features found that matter here, separated by spaces.
+    const char *features;
+    /// OpenBLAS core type in use, such as "SkylakeX".
+    const char *blas_core;
+    /// OpenBLAS core type it would have used by itself; differs where Suture corrected it.
+    const char *blas_core_detected;
+    /// Threads a call uses.
+    int32_t threads;
+    /// Processors this process may run on.
+    int32_t processors;
+} suture_cpu_info_report;
+
+// ---------------------------------------------------------------------------------------------
+// Stitches
+// ---------------------------------------------------------------------------------------------
+
+/// Which way through a stitch.
+typedef enum suture_direction {
+    /// From model A (usually the smaller) to model B.
+    SUTURE_UP = 1,
+    /// From model B to model A.
+    SUTURE_DOWN = 2
+} suture_direction;
+
+/// Settings of suture_stitch_fit(). Zero in a field stands for its default.
+typedef struct suture_stitch_config {
+    uint64_t struct_size;
+    /// Weight of the two inversion terms, finite and >= 0. No default: 0 means 0. The paper uses 1.
+    double alpha;
+    /// Stop when the relative decrease and the relative gradient norm fall below it. Default 1e-7.
+    double tolerance;
+    /// Most steps. Default 1000.
+    int32_t max_iterations;
+    /// Set to 1 to use `ridge` as it is; 0 chooses the smallest one that is needed, often 0.
+    int32_t has_ridge;
+    /// Ridge relative to the mean diagonal of each covariance, >= 0.
+    double ridge;
+} suture_stitch_config;
+
+/// The terms of the stitching objective: mean squared errors over tokens and coordinates.
+/// total = up + down + alpha * (a_up_down + b_down_up).
+typedef struct suture_objective {
+    uint64_t struct_size;
+    double alpha;
+    /// MSE(up(h_A), h_B).
+    double up;
+    /// MSE(down(h_B), h_A).
+    double down;
+    /// MSE(down(up(h_A)), h_A), before the factor alpha.
+    double a_round_trip;
+    /// MSE(up(down(h_B)), h_B), before the factor alpha.
+    double b_round_trip;
+    double total;
+    /// Variance of h_B that up(h_A) explains: 1 - MSE / variance; likewise of h_A by down(h_B).
+    double up_explained_variance;
+    double down_explained_variance;
+    /// Rows the figures rest on.
+    uint64_t tokens;
+} suture_objective;
+
+/// Bits of `warnings` in suture_stitch_report.
+typedef enum suture_warning {
+    /// A covariance has not full rank (few tokens or dead coordinates); a ridge was added.
+    SUTURE_WARNING_RANK_DEFICIENT = 1,
+    /// max_iterations was reached before the tolerance.
+    SUTURE_WARNING_NOT_CONVERGED = 2,
+    /// Fewer than ten tokens per dimension: held-out error will be well above the fitted one.
+    SUTURE_WARNING_FEW_TOKENS = 4
+} suture_warning;
+
+/// What a fit did.
+typedef struct suture_stitch_report {
+    uint64_t struct_size;
+    /// Objective at the start (least squares, alpha = 0 solution) and at the end, on the fitted rows.
+    suture_objective before;
+    suture_objective after;
+    /// Norm of the gradient at the end, relative to that at P = 0.
+    double gradient_norm;
+    /// Ridge used, relative to the mean diagonal of each covariance.
+    double ridge;
+    int32_t iterations;
+    int32_t converged;
+    /// Numerical ranks of the two covariances.
+    int64_t rank_a;
+    int64_t rank_b;
+    /// Bits of suture_warning.
+    uint32_t warnings;
+    double seconds;
+} suture_stitch_report;
+
+/// The weights of a stitch.
+typedef enum suture_stitch_weight {
+    /// (d_a, d_b)
+    SUTURE_STITCH_P_UP = 1,
+    /// (1, d_b)
+    SUTURE_STITCH_B_UP = 2,
+    /// (d_b, d_a)
+    SUTURE_STITCH_P_DOWN = 3,
+    /// (1, d_a)
+    SUTURE_STITCH_B_DOWN = 4
+} suture_stitch_weight;
+
+/// Canonical correlations of two residual streams (SVCCA).
+typedef struct suture_svcca_report {
+    uint64_t struct_size;
+    /// Mean canonical correlation, in [0, 1].
+    double mean_correlation;
+    /// Singular directions kept on each side.
+    int64_t kept_a;
+    int64_t kept_b;
+} suture_svcca_report;
+
+// ---------------------------------------------------------------------------------------------
+// Sparse autoencoders
+// ---------------------------------------------------------------------------------------------
+
+/// Activation functions.
+typedef enum suture_architecture {
+    /// The k largest pre-activations of each token, then ReLU.
+    SUTURE_TOPK = 1,
+    /// At inference: ReLU, kept where above one threshold common to all latents.
+    SUTURE_BATCHTOPK = 2,
+    /// relu(pre) where pre > threshold, one threshold a latent.
+    SUTURE_JUMPRELU = 3,
+    /// ReLU ("standard" in SAELens).
+    SUTURE_RELU = 4,
+    /// (gate pre-activation > 0) * relu(magnitude pre-activation).
+    SUTURE_GATED = 5
+} suture_architecture;
+
+/// What happens to activations before the encoder, and is undone after the decoder.
+typedef enum suture_normalization {
+    SUTURE_NORMALIZATION_NONE = 1,
+    /// One fixed factor, `scale`: x * scale in, x_hat / scale out. Affine: it can be folded.
+    SUTURE_NORMALIZATION_FIXED_SCALE = 2,
+    /// Each token is divided by its norm / sqrt(d_in) (SAELens: constant_norm_rescale).
+    SUTURE_NORMALIZATION_TOKEN_NORM = 3,
+    /// Each token is centred and divided by its standard deviation (SAELens: layer_norm).
+    SUTURE_NORMALIZATION_LAYER_NORM = 4
+} suture_normalization;
+
+/// Shape and behaviour of a SAE.
+typedef struct suture_sae_config {
+    uint64_t struct_size;
+    int64_t d_in;
+    int64_t d_sae;
+    suture_architecture architecture;
+    /// Active latents a token; TopK needs 1 <= k <= d_sae; others ignore it.
+    int64_t k;
+    /// 1: x - b_dec enters the encoder; 0: x does.
+    int32_t apply_b_dec_to_input;
+    /// 1: pre-activations are multiplied by the norm of their decoder row before the activation
+    /// function and divided by it before decoding (SAELens: rescale_acts_by_decoder_norm).
+    int32_t rescale_by_decoder_norm;
+    suture_normalization normalization;
+    /// With SUTURE_NORMALIZATION_FIXED_SCALE: the factor, finite and > 0. Else ignored.
+    double scale;
+} suture_sae_config;
+
+/// The weights of a SAE.
+typedef enum suture_sae_weight {
+    /// (d_in, d_sae)
+    SUTURE_SAE_W_ENC = 1,
+    /// (1, d_sae); Gated has b_gate and b_mag instead.
+    SUTURE_SAE_B_ENC = 2,
+    /// (d_sae, d_in)
+    SUTURE_SAE_W_DEC = 3,
+    /// (1, d_in)
+    SUTURE_SAE_B_DEC = 4,
+    /// (1, d_sae) for JumpReLU, (1, 1) for BatchTopK.
+    SUTURE_SAE_THRESHOLD = 5,
+    /// (1, d_sae), Gated.
+    SUTURE_SAE_B_GATE = 6,
+    /// (1, d_sae), Gated.
+    SUTURE_SAE_B_MAG = 7,
+    /// (1, d_sae), Gated.
+    SUTURE_SAE_R_MAG = 8
+} suture_sae_weight;
+
+/// Weights to build a SAE from. Leave what the architecture lacks zeroed ({0}).
+typedef struct suture_sae_weights {
+    uint64_t struct_size;
+    suture_matrix W_enc;
+    suture_matrix b_enc;
+    suture_matrix W_dec;
+    suture_matrix b_dec;
+    suture_matrix threshold;
+    suture_matrix b_gate;
+    suture_matrix b_mag;
+    suture_matrix r_mag;
+} suture_sae_weights;
+
+/// Sparse codes as three arrays owned by the suture_codes handle.
+typedef struct suture_codes_view {
+    uint64_t struct_size;
+    /// Tokens.
+    int64_t rows;
+    /// Slots a token: k for TopK, else the most latents that any of the tokens has active.
+    int64_t width;
+    /// Latents of the SAE they came from.
+    int64_t d_sae;
+    /// (rows, width): latent of each slot, largest value first; -1 in empty slots.
+    const int32_t *indices;
+    /// (rows, width): activation in each slot, > 0; 0 in empty slots.
+    const float *values;
+    /// (rows): slots in use.
+    const int32_t *counts;
+} suture_codes_view;
+
+/// Metrics of a SAE over all tokens seen by a suture_evaluation.
+typedef struct suture_evaluation_report {
+    uint64_t struct_size;
+    uint64_t tokens;
+    /// 1 - sum |x - x_hat|^2 / sum |x - mean|^2, over all tokens and coordinates.
+    double explained_variance;
+    /// Fraction of variance unexplained: 1 - explained_variance.
+    double fvu;
+    /// Mean active latents a token.
+    double l0;
+    /// Latents that fired on none of the tokens, as a fraction of d_sae.
+    double dead_fraction;
+    /// Mean over tokens and coordinates.
+    double mse;
+    /// Mean over tokens of the cosine between x and x_hat.
+    double cosine;
+    /// Mean over tokens of |x_hat| / |x|.
+    double norm_ratio;
+} suture_evaluation_report;
+
+// ---------------------------------------------------------------------------------------------
+// Training
+// ---------------------------------------------------------------------------------------------
+
+/// Settings of a training run. Zero in a field stands for its default.
+typedef struct suture_train_config {
+    uint64_t struct_size;
+    /// Tokens a step. Default 4096.
+    int64_t batch_size;
+    /// Adam's step size. Default 1e-4.
+    double lr;
+    /// Adam's decay rates. Defaults 0.9 and 0.999.
+    double beta1;
+    double beta2;
+    /// Added to the root of the second moment. Default 1e-8.
+    double epsilon;
+    /// Order of the tokens. Every value is valid, 0 included.
+    uint64_t seed;
+} suture_train_config;
+
+/// One training step, or the mean of several.
+typedef struct suture_train_metrics {
+    uint64_t struct_size;
+    /// Steps and tokens so far.
+    uint64_t steps;
+    uint64_t tokens;
+    /// Mean over tokens of |x - x_hat|^2 (summed over coordinates).
+    double loss;
+    /// 1 - loss / variance of the batch.
+    double explained_variance;
+    double l0;
+    /// Latents that have not fired within the last 1,000,000 tokens (or since the start, if fewer).
+    int64_t dead;
+    double seconds;
+} suture_train_metrics;
+
+#endif

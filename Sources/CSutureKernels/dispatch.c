@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which instruction set the kernels use: decided once, at first use.
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "table.h"
+
+static _Atomic int chosen = -1;
+
+sk_path sk_best_path(void) {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+        return SK_AVX512;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+        __builtin_cpu_supports("f16c"))
+        return SK_AVX2;
+#endif
+    return SK_PORTABLE;
+}
+
+sk_path sk_current_path(void) {
+    int path = atomic_load_explicit(&chosen, memory_order_relaxed);
+    if (path >= 0) return (sk_path)path;
+    path = (int)sk_best_path();
+    const char *asked = getenv("SUTURE_KERNELS");
+    if (asked != NULL) {
+        int limit = strcmp(asked, "portable") == 0 ? SK_PORTABLE
+                    : strcmp(asked, "avx2") == 0   ? SK_AVX2
+                                                   : SK_AVX512;
+        if (limit < path) path = limit;
+    }
+    // Two threads may both come here; they store the same value.
+    atomic_store_explicit(&chosen, path, memory_order_relaxed);
+    return (sk_path)path;
+}
+
+bool sk_force_path(sk_path path) {
+    if ((int)path < 0 || path > sk_best_path()) return false;
+    atomic_store_explicit(&chosen, (int)path, memory_order_relaxed);
+    return true;
+}
+
+static const sk_table *table(void) {
+#if defined(__x86_64__)
+    switch (sk_current_path()) {
+        case SK_AVX512: return &sk_table_avx512;
+        case SK_AVX2: return &sk_table_avx2;
+        case SK_PORTABLE: break;
+    }
+#endif
+    return &sk_table_portable;
+}
+
+void sk_f16_to_f32(const uint16_t *source, float *target, size_t count) {
+    table()->f16_to_f32(source, target, count);
+}
+
+void sk_bf16_to_f32(const uint16_t *source, float *target, size_t count) {
+    table()->bf16_to_f32(source, target, count);
+}
+
+void sk_f32_to_f16(const float *source, uint16_t *target, size_t count) {
+    table()->f32_to_f16(source, target, count);
+}
+
+void sk_f32_to_bf16(const float *source, uint16_t *target, size_t count) {
+    table()->f32_to_bf16(source, target, count);
+}
+
+void sk_f32_to_f64(const float *source, double *target, size_t count) {
+    table()->f32_to_f64(source, target, count);
+}
+
+void sk_f64_to_f32(const double *source, float *target, size_t count) {
+    table()->f64_to_f32(source, target, count);
+}
+
+size_t sk_first_nonfinite_f32(const float *x, size_t count) {
+    return table()->first_nonfinite_f32(x, count);
+}
+
+size_t sk_first_nonfinite_f64(const double *x, size_t count) {
+    return table()->first_nonfinite_f64(x, count);
+}
+
+void sk_topk(const float *scores, size_t count, size_t k, int32_t *indices, float *values) {
+    table()->topk(scores, count, k, indices, values);
+}
+
+void sk_axpy(float a, const float *source, float *target, size_t count) {
+    table()->axpy(a, source, target, count);
+}
+
+float sk_dot(const float *x, const float *y, size_t count) { return table()->dot(x, y, count); }
+
+void sk_adam(float *w, float *m, float *v, const float *g, size_t count, float one_minus_beta1,
+             float beta2, float step_size, float root_correction2, float epsilon) {
+    table()->adam(w, m, v, g, count, one_minus_beta1, beta2, step_size, root_correction2, epsilon);
+}

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Reports of work done, and the way to stop it.
+///
+/// Reports come only from the thread that made the call, at least every 50 ms of work, so a
+/// callback may be bound to that thread (a Python interpreter is).
+public struct Progress {
+    /// Gets the work done and the whole work (0 where unknown); false cancels.
+    private let callback: ((_ done: UInt64, _ total: UInt64) -> Bool)?
+
+    public init(_ callback: ((_ done: UInt64, _ total: UInt64) -> Bool)? = nil) {
+        self.callback = callback
+    }
+
+    /// No reports, no cancelling.
+    public static var none: Progress { Progress(nil) }
+
+    /// - Throws: `SutureError.cancelled` if the callback asks to stop.
+    public func report(_ done: Int, of total: Int) throws {
+        guard let callback else { return }
+        if !callback(UInt64(max(done, 0)), UInt64(max(total, 0))) { throw SutureError.cancelled }
+    }
+}
