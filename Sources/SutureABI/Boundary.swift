@@ -216,7 +216,9 @@ func makeHandle<Handle>(_ object: HandleBox, as type: Handle.Type) -> UnsafeMuta
     UnsafeMutableRawPointer(Unmanaged.passRetained(object).toOpaque()).assumingMemoryBound(to: Handle.self)
 }
 
-func object<Handle, Object: HandleBox>(_ handle: UnsafePointer<Handle>?, _ name: String, as type: Object.Type) throws -> Object {
+func object<Handle, Object: HandleBox>(_ handle: UnsafePointer<Handle>?, _ name: String, as type: Object.Type) throws
+    -> Object
+{
     let raw = UnsafeMutableRawPointer(mutating: UnsafeRawPointer(try required(handle, name)))
     guard let object = Unmanaged<HandleBox>.fromOpaque(raw).takeUnretainedValue() as? Object else {
         throw SutureError.invalidArgument("\(name) is not a handle of the expected kind")

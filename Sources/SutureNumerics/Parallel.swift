@@ -18,7 +18,8 @@ public enum Threads {
     public static var count: Int {
         let value = chosen.load(ordering: .relaxed)
         if value > 0 { return value }
-        if let text = getenv("SUTURE_NUM_THREADS"), let asked = Int(String(cString: text)), (1...limit).contains(asked) {
+        if let text = getenv("SUTURE_NUM_THREADS"), let asked = Int(String(cString: text)), (1...limit).contains(asked)
+        {
             return asked
         }
         return min(processors, limit)

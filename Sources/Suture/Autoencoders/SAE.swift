@@ -77,7 +77,8 @@ public struct SAE: Sendable {
         }
         for (name, matrix, rows, cols) in shapes where matrix.rows != rows || matrix.cols != cols {
             throw SutureError.invalidArgument(
-                "\(name) is (\(matrix.rows), \(matrix.cols)), expected (\(rows), \(cols)) to go with W_enc (\(dIn), \(dSAE))")
+                "\(name) is (\(matrix.rows), \(matrix.cols)), expected (\(rows), \(cols)) to go with W_enc (\(dIn), \(dSAE))"
+            )
         }
         if case .fixedScale(let scale) = normalization, !(scale.isFinite && scale > 0) {
             throw SutureError.invalidArgument("scale is \(scale), expected a finite number above 0")

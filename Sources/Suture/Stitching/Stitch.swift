@@ -35,7 +35,8 @@ public struct Stitch: Sendable {
             ("P_down", downMatrix, dB, dA), ("b_up", upBias, 1, dB), ("b_down", downBias, 1, dA),
         ] where matrix.rows != rows || matrix.cols != cols {
             throw SutureError.invalidArgument(
-                "\(name) is (\(matrix.rows), \(matrix.cols)), expected (\(rows), \(cols)) to go with P_up (\(dA), \(dB))")
+                "\(name) is (\(matrix.rows), \(matrix.cols)), expected (\(rows), \(cols)) to go with P_up (\(dA), \(dB))"
+            )
         }
         self.upMatrix = upMatrix
         self.upBias = upBias
