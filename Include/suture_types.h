@@ -196,7 +196,7 @@ typedef struct suture_stitch_report {
 } suture_stitch_report;
 
 /// The weights of a stitch.
-typedef enum suture_stitch_weight {
+typedef enum suture_stitch_weight_name {
     /// (d_a, d_b)
     SUTURE_STITCH_P_UP = 1,
     /// (1, d_b)
@@ -205,7 +205,7 @@ typedef enum suture_stitch_weight {
     SUTURE_STITCH_P_DOWN = 3,
     /// (1, d_a)
     SUTURE_STITCH_B_DOWN = 4
-} suture_stitch_weight;
+} suture_stitch_weight_name;
 
 /// Canonical correlations of two residual streams (SVCCA).
 typedef struct suture_svcca_report {
@@ -265,7 +265,7 @@ typedef struct suture_sae_config {
 } suture_sae_config;
 
 /// The weights of a SAE.
-typedef enum suture_sae_weight {
+typedef enum suture_sae_weight_name {
     /// (d_in, d_sae)
     SUTURE_SAE_W_ENC = 1,
     /// (1, d_sae); Gated has b_gate and b_mag instead.
@@ -282,7 +282,7 @@ typedef enum suture_sae_weight {
     SUTURE_SAE_B_MAG = 7,
     /// (1, d_sae), Gated.
     SUTURE_SAE_R_MAG = 8
-} suture_sae_weight;
+} suture_sae_weight_name;
 
 /// Weights to build a SAE from. Leave what the architecture lacks zeroed ({0}).
 typedef struct suture_sae_weights {
