@@ -98,6 +98,8 @@ void sk_axpy(float a, const float *source, float *target, size_t count) {
 float sk_dot(const float *x, const float *y, size_t count) { return table()->dot(x, y, count); }
 
 void sk_adam(float *w, float *m, float *v, const float *g, size_t count, float one_minus_beta1,
-             float beta2, float step_size, float root_correction2, float epsilon) {
-    table()->adam(w, m, v, g, count, one_minus_beta1, beta2, step_size, root_correction2, epsilon);
+             float beta2, float one_minus_beta2, float step_size, float root_correction2,
+             float epsilon) {
+    table()->adam(w, m, v, g, count, one_minus_beta1, beta2, one_minus_beta2, step_size,
+                  root_correction2, epsilon);
 }

@@ -18,7 +18,8 @@ typedef struct sk_table {
     void (*topk)(const float *, size_t, size_t, int32_t *, float *);
     void (*axpy)(float, const float *, float *, size_t);
     float (*dot)(const float *, const float *, size_t);
-    void (*adam)(float *, float *, float *, const float *, size_t, float, float, float, float, float);
+    void (*adam)(float *, float *, float *, const float *, size_t, float, float, float, float, float,
+                 float);
 } sk_table;
 
 extern const sk_table sk_table_portable;

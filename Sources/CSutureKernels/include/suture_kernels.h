@@ -49,10 +49,12 @@ void sk_axpy(float a, const float *source, float *target, size_t count);
 float sk_dot(const float *x, const float *y, size_t count);
 
 /// One Adam step on `count` parameters (Kingma & Ba 2015, as torch.optim.Adam computes it):
-/// m += (g - m)(1 - beta1); v = beta2 v + (1 - beta2) g^2;
+/// m += (g - m)(1 - beta1); v = beta2 v + (1 - beta2) g^2, where 1 - beta is passed too, rounded
+/// from float64 (1.0f - 0.999f is off by 1.3e-5);
 /// w -= step_size * m / (sqrt(v) / root_correction2 + epsilon),
 /// with step_size = lr / (1 - beta1^t) and root_correction2 = sqrt(1 - beta2^t).
 void sk_adam(float *w, float *m, float *v, const float *g, size_t count, float one_minus_beta1,
-             float beta2, float step_size, float root_correction2, float epsilon);
+             float beta2, float one_minus_beta2, float step_size, float root_correction2,
+             float epsilon);
 
 #endif
