@@ -25,6 +25,47 @@ public indirect enum JSON: Sendable, Equatable {
     }
 }
 
+/// Looking into a value: nil where it is not of the kind asked for.
+extension JSON {
+    /// The member of an object.
+    public subscript(key: String) -> JSON? {
+        guard case .object(let members) = self else { return nil }
+        return members.first { $0.key == key }?.value
+    }
+
+    public var string: String? {
+        if case .string(let text) = self { return text }
+        return nil
+    }
+
+    public var bool: Bool? {
+        if case .bool(let value) = self { return value }
+        return nil
+    }
+
+    /// A whole number.
+    public var integer: Int? {
+        if case .integer(let value) = self { return Int(value) }
+        return nil
+    }
+
+    /// Any number.
+    public var double: Double? {
+        switch self {
+        case .integer(let value): return Double(value)
+        case .number(let value): return value
+        default: return nil
+        }
+    }
+
+    /// An array of whole numbers that are not negative.
+    var sizes: [Int]? {
+        guard case .array(let elements) = self else { return nil }
+        let sizes = elements.compactMap(\.integer)
+        return sizes.count == elements.count && sizes.allSatisfy { $0 >= 0 } ? sizes : nil
+    }
+}
+
 /// What is known about an object beside its numbers: an ordered set of named JSON values.
 public struct Metadata: Sendable, Equatable {
     private var json: [(key: String, value: JSON)]
@@ -36,7 +77,26 @@ public struct Metadata: Sendable, Equatable {
         for (key, value) in members { self[key] = value }
     }
 
+    /// From the text of a JSON object.
+    ///
+    /// - Parameter name: what the text is, for error messages.
+    /// - Throws: `SutureError.format` where it is no JSON object.
+    public init(parsing bytes: some Collection<UInt8>, name: String) throws {
+        guard case .object(let members) = try JSON(parsing: bytes, name: name) else {
+            throw SutureError.format("\(name) is not a JSON object")
+        }
+        // The parser has seen to it that every key stands once.
+        json = members
+    }
+
+    public init(parsing text: String, name: String) throws {
+        try self.init(parsing: Array(text.utf8), name: name)
+    }
+
     public var members: [(key: String, value: JSON)] { json }
+
+    /// As the text of a JSON object; `indent` as in `JSON.text`.
+    public func text(indent: Int? = nil) -> String { JSON.object(json).text(indent: indent) }
 
     public static func == (a: Metadata, b: Metadata) -> Bool { JSON.object(a.json) == JSON.object(b.json) }
 
@@ -55,14 +115,8 @@ public struct Metadata: Sendable, Equatable {
     }
 
     /// The text of a string value.
-    public func text(_ key: String) -> String? {
-        if case .string(let text)? = self[key] { return text }
-        return nil
-    }
+    public func text(_ key: String) -> String? { self[key]?.string }
 
     /// A whole number.
-    public func integer(_ key: String) -> Int? {
-        if case .integer(let value)? = self[key] { return Int(value) }
-        return nil
-    }
+    public func integer(_ key: String) -> Int? { self[key]?.integer }
 }
