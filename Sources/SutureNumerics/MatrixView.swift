@@ -31,6 +31,13 @@ public struct MatrixView: @unchecked Sendable {
             base: base.map { $0 + offset }, rows: range.count, cols: cols, rowStride: rowStride, type: type)
     }
 
+    /// Rows `rows` of columns `cols`, sharing the memory.
+    public func block(rows: Range<Int>, cols: Range<Int>) -> MatrixView {
+        let offset = (rows.lowerBound * rowStride + cols.lowerBound) * type.byteCount
+        return MatrixView(
+            base: base.map { $0 + offset }, rows: rows.count, cols: cols.count, rowStride: rowStride, type: type)
+    }
+
     /// Writes row `row` as float32; float64 is rounded.
     public func readRow(_ row: Int, into target: UnsafeMutablePointer<Float>) {
         guard let base else { return }

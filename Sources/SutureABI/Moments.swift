@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+// Section: Moments
+import CSutureTypes
+import Suture
+
+final class MomentsBox: HandleBox {
+    var moments: Moments
+    init(_ moments: Moments) { self.moments = moments }
+}
+
+func moments(_ handle: UnsafePointer<suture_moments>?, _ name: String = "moments") throws -> MomentsBox {
+    try object(handle, name, as: MomentsBox.self)
+}
+
+func moments(_ handle: UnsafeMutablePointer<suture_moments>?, _ name: String = "moments") throws -> MomentsBox {
+    try object(handle.map { UnsafePointer($0) }, name, as: MomentsBox.self)
+}
+
+/// Begins moments of paired activations: rows of d_a coordinates of model A with rows of d_b
+/// coordinates of model B. Moments take 8 (d_a + d_b)^2 bytes, however many tokens they see.
+///
+/// *out is the caller's, to be released with suture_moments_destroy().
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT if a size is below 1, SUTURE_ERROR_OUT_OF_MEMORY.
+@c
+public func suture_moments_create(
+    _ d_a: Int64, _ d_b: Int64, _ out: UnsafeMutablePointer<UnsafeMutablePointer<suture_moments>?>?
+) -> suture_status {
+    boundary {
+        let out = try required(out, "out")
+        out.pointee = makeHandle(MomentsBox(try Moments(dA: Int(d_a), dB: Int(d_b))), as: suture_moments.self)
+    }
+}
+
+/// Adds paired rows: row i of h_a (N, d_a) and of h_b (N, d_b) belong to the same token. Any element
+/// types; sums are in float64. The same calls give the same bits for any number of threads.
+///
+/// On any error, cancelling included, the moments are as they were before the call. Not for use at
+/// the same time as another call on the same moments.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for other shapes, no rows, or a value that is not finite
+/// (the message names the first row and its side); SUTURE_ERROR_CANCELLED;
+/// SUTURE_ERROR_OUT_OF_MEMORY.
+@c
+public func suture_moments_update(
+    _ moments: UnsafeMutablePointer<suture_moments>?, _ h_a: UnsafePointer<suture_matrix>?,
+    _ h_b: UnsafePointer<suture_matrix>?, _ progress: UnsafePointer<suture_progress>?
+) -> suture_status {
+    boundary {
+        let box = try SutureABI.moments(moments)
+        let a = try matrix(h_a, "h_a", cols: (box.moments.dA, "d_a"))
+        let b = try matrix(h_b, "h_b", rows: (a.rows, "the rows of h_a"), cols: (box.moments.dB, "d_b"))
+        try box.moments.update(a: a, b: b, progress: SutureABI.progress(progress))
+    }
+}
+
+/// Adds the tokens that other has seen, as if one pass had seen both, up to rounding. other stays
+/// as it is, and may be the same object.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT if the sizes differ, SUTURE_ERROR_OUT_OF_MEMORY; then
+/// nothing has changed.
+@c
+public func suture_moments_merge(
+    _ moments: UnsafeMutablePointer<suture_moments>?, _ other: UnsafePointer<suture_moments>?
+) -> suture_status {
+    boundary {
+        let box = try SutureABI.moments(moments)
+        let other = try SutureABI.moments(other, "other")
+        try box.moments.merge(other.moments)
+    }
+}
+
+/// The sizes, and how many tokens were seen. Each out-pointer may be NULL.
+@c
+public func suture_moments_info(
+    _ moments: UnsafePointer<suture_moments>?, _ d_a: UnsafeMutablePointer<Int64>?,
+    _ d_b: UnsafeMutablePointer<Int64>?, _ tokens: UnsafeMutablePointer<UInt64>?
+) -> suture_status {
+    boundary {
+        let moments = try SutureABI.moments(moments).moments
+        d_a?.pointee = Int64(moments.dA)
+        d_b?.pointee = Int64(moments.dB)
+        tokens?.pointee = moments.tokens
+    }
+}
+
+/// Writes means (d_a) and (d_b) and covariances (d_a, d_a), (d_a, d_b) and (d_b, d_b), divided by
+/// the number of tokens, row by row. Each out-pointer may be NULL.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT if no token was seen.
+@c
+public func suture_moments_read(
+    _ moments: UnsafePointer<suture_moments>?, _ mean_a: UnsafeMutablePointer<Double>?,
+    _ mean_b: UnsafeMutablePointer<Double>?, _ cov_aa: UnsafeMutablePointer<Double>?,
+    _ cov_ab: UnsafeMutablePointer<Double>?, _ cov_bb: UnsafeMutablePointer<Double>?
+) -> suture_status {
+    boundary {
+        let moments = try SutureABI.moments(moments).moments
+        guard moments.tokens > 0 else {
+            throw SutureError.invalidArgument("moments has seen no tokens, expected at least 1")
+        }
+        if let mean_a { moments.readMeanA(into: mean_a) }
+        if let mean_b { moments.readMeanB(into: mean_b) }
+        if let cov_aa { try moments.readCovariance(.aa, into: cov_aa) }
+        if let cov_ab { try moments.readCovariance(.ab, into: cov_ab) }
+        if let cov_bb { try moments.readCovariance(.bb, into: cov_bb) }
+    }
+}
+
+/// Writes the moments as bytes (a version, the sizes, the sums, a checksum), for a file or another
+/// process, and their number to *size. With bytes NULL, only *size is written.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT if capacity is below the number of bytes; nothing is
+/// written but *size.
+@c
+public func suture_moments_serialize(
+    _ moments: UnsafePointer<suture_moments>?, _ bytes: UnsafeMutablePointer<UInt8>?, _ capacity: UInt64,
+    _ size: UnsafeMutablePointer<UInt64>?
+) -> suture_status {
+    boundary {
+        let moments = try SutureABI.moments(moments).moments
+        let size = try required(size, "size")
+        size.pointee = UInt64(moments.serializedSize)
+        guard let bytes else { return }
+        guard capacity >= size.pointee else {
+            throw SutureError.invalidArgument("capacity is \(capacity), expected at least \(size.pointee)")
+        }
+        try moments.serialize(into: UnsafeMutableRawBufferPointer(start: bytes, count: moments.serializedSize))
+    }
+}
+
+/// Moments from the bytes that suture_moments_serialize() wrote.
+///
+/// *out is the caller's, to be released with suture_moments_destroy().
+///
+/// Errors: SUTURE_ERROR_FORMAT for bytes that are cut short, damaged, or of another format or
+/// version; SUTURE_ERROR_OUT_OF_MEMORY.
+@c
+public func suture_moments_deserialize(
+    _ bytes: UnsafePointer<UInt8>?, _ size: UInt64, _ out: UnsafeMutablePointer<UnsafeMutablePointer<suture_moments>?>?
+) -> suture_status {
+    boundary {
+        let bytes = try required(bytes, "bytes")
+        let out = try required(out, "out")
+        guard let count = Int(exactly: size) else {
+            throw SutureError.invalidArgument("size is \(size), more than memory can hold")
+        }
+        let moments = try Moments(serialized: UnsafeRawBufferPointer(start: bytes, count: count))
+        out.pointee = makeHandle(MomentsBox(moments), as: suture_moments.self)
+    }
+}
+
+/// Releases moments. NULL is fine.
+@c
+public func suture_moments_destroy(_ moments: UnsafeMutablePointer<suture_moments>?) { destroyHandle(moments) }
