@@ -84,6 +84,67 @@ suture_status suture_set_threads(int32_t count);
 /// Set out->struct_size first.
 suture_status suture_cpu_info(suture_cpu_info_report *out);
 
+// -------------------------------------------------------------------------------------------------
+// Moments
+// -------------------------------------------------------------------------------------------------
+
+/// Begins moments of paired activations: rows of d_a coordinates of model A with rows of d_b
+/// coordinates of model B. Moments take 8 (d_a + d_b)^2 bytes, however many tokens they see.
+///
+/// *out is the caller's, to be released with suture_moments_destroy().
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT if a size is below 1, SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_moments_create(int64_t d_a, int64_t d_b, suture_moments **out);
+
+/// Adds paired rows: row i of h_a (N, d_a) and of h_b (N, d_b) belong to the same token. Any
+/// element types; sums are in float64. The same calls give the same bits for any number of threads.
+///
+/// On any error, cancelling included, the moments are as they were before the call. Not for use at
+/// the same time as another call on the same moments.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for other shapes, no rows, or a value that is not finite
+/// (the message names the first row and its side); SUTURE_ERROR_CANCELLED;
+/// SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_moments_update(suture_moments *moments, const suture_matrix *h_a, const
+    suture_matrix *h_b, const suture_progress *progress);
+
+/// Adds the tokens that other has seen, as if one pass had seen both, up to rounding. other stays
+/// as it is, and may be the same object.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT if the sizes differ, SUTURE_ERROR_OUT_OF_MEMORY; then
+/// nothing has changed.
+suture_status suture_moments_merge(suture_moments *moments, const suture_moments *other);
+
+/// The sizes, and how many tokens were seen. Each out-pointer may be NULL.
+suture_status suture_moments_info(const suture_moments *moments, int64_t *d_a, int64_t *d_b,
+    uint64_t *tokens);
+
+/// Writes means (d_a) and (d_b) and covariances (d_a, d_a), (d_a, d_b) and (d_b, d_b), divided by
+/// the number of tokens, row by row. Each out-pointer may be NULL.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT if no token was seen.
+suture_status suture_moments_read(const suture_moments *moments, double *mean_a, double *mean_b,
+    double *cov_aa, double *cov_ab, double *cov_bb);
+
+/// Writes the moments as bytes (a version, the sizes, the sums, a checksum), for a file or another
+/// process, and their number to *size. With bytes NULL, only *size is written.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT if capacity is below the number of bytes; nothing is
+/// written but *size.
+suture_status suture_moments_serialize(const suture_moments *moments, uint8_t *bytes, uint64_t
+    capacity, uint64_t *size);
+
+/// Moments from the bytes that suture_moments_serialize() wrote.
+///
+/// *out is the caller's, to be released with suture_moments_destroy().
+///
+/// Errors: SUTURE_ERROR_FORMAT for bytes that are cut short, damaged, or of another format or
+/// version; SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_moments_deserialize(const uint8_t *bytes, uint64_t size, suture_moments **out);
+
+/// Releases moments. NULL is fine.
+void suture_moments_destroy(suture_moments *moments);
+
 #ifdef __cplusplus
 }
 #endif
