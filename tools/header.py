@@ -26,7 +26,16 @@ HEADER = ROOT / "Include" / "suture.h"
 WIDTH = 100
 
 # Files of Sources/SutureABI that declare functions, in the order a reader needs them.
-SECTIONS = ["Library", "Moments", "Stitch", "Autoencoder", "Codes", "Evaluation", "Transfer", "Training"]
+SECTIONS = [
+    "Library",
+    "Moments",
+    "Stitch",
+    "Autoencoder",
+    "Codes",
+    "Evaluation",
+    "Transfer",
+    "Training",
+]
 
 
 class HeaderError(Exception):
@@ -106,9 +115,15 @@ def read_section(path: Path) -> Section:
 def read_sections() -> list[Section]:
     sections = []
     known = {path.stem: path for path in sorted(SOURCES.glob("*.swift"))}
-    with_functions = {s for s, p in known.items() if re.search(r"^@c\b", p.read_text(encoding="utf-8"), re.M)}
+    with_functions = {
+        s
+        for s, p in known.items()
+        if re.search(r"^@c\b", p.read_text(encoding="utf-8"), re.MULTILINE)
+    }
     if extra := with_functions - set(SECTIONS):
-        raise HeaderError(f"tools/header.py: SECTIONS does not say where {', '.join(sorted(extra))} belongs")
+        raise HeaderError(
+            f"tools/header.py: SECTIONS does not say where {', '.join(sorted(extra))} belongs"
+        )
     for stem in SECTIONS:
         if stem in with_functions:
             sections.append(read_section(known[stem]))
@@ -159,9 +174,11 @@ def declaration(function: Function, emitted: tuple[str, list[str]]) -> str:
     if types == ["void"]:
         types = []
     if len(types) != len(function.parameters):
-        raise HeaderError(f"{function.name}: {len(function.parameters)} parameters in Swift, {len(types)} in C")
+        raise HeaderError(
+            f"{function.name}: {len(function.parameters)} parameters in Swift, {len(types)} in C"
+        )
     parameters = []
-    for name, text in zip(function.parameters, types):
+    for name, text in zip(function.parameters, types, strict=True):
         # The compiler appends _ to names that mean something to it (out_); C has no such quarrel.
         match = re.fullmatch(r"(.*?)(\w+?)_?", text)
         if not match or match.group(2).rstrip("_") != name.rstrip("_"):
@@ -172,7 +189,9 @@ def declaration(function: Function, emitted: tuple[str, list[str]]) -> str:
     if len(line) <= WIDTH:
         return line
     return "\n".join(
-        textwrap.wrap(line, WIDTH, subsequent_indent=" " * 4, break_long_words=False, break_on_hyphens=False)
+        textwrap.wrap(
+            line, WIDTH, subsequent_indent=" " * 4, break_long_words=False, break_on_hyphens=False
+        )
     )
 
 
@@ -196,18 +215,24 @@ def generate(build: Path) -> tuple[str, list[str]]:
         blocks.append("\n".join(banner(section)))
         for function in section.functions:
             if function.name not in emitted:
-                raise HeaderError(f"{function.name} is in the sources, not in the build: build again (make lib)")
+                raise HeaderError(
+                    f"{function.name} is in the sources, not in the build: build again (make lib)"
+                )
             if not function.name.startswith("suture_"):
                 raise HeaderError(f"{function.name} does not begin with suture_")
             names.append(function.name)
-            text = wrapped(function.comment, "///")
-            blocks.append("\n".join([*text, declaration(function, emitted[function.name])]))
+            comment = wrapped(function.comment, "///")
+            blocks.append("\n".join([*comment, declaration(function, emitted[function.name])]))
     if missing := set(emitted) - set(names):
-        raise HeaderError(f"emitted by the compiler, not found in the sources: {', '.join(sorted(missing))}")
+        raise HeaderError(
+            f"emitted by the compiler, not found in the sources: {', '.join(sorted(missing))}"
+        )
     if len(names) != len(set(names)):
         raise HeaderError("a function is declared twice")
     text = (ROOT / "tools" / "suture.h.in").read_text(encoding="utf-8")
-    text = text.replace("@VERSION@", one_match(ROOT / "Sources/Suture/Version.swift", r'sutureVersion = "([^"]+)"'))
+    text = text.replace(
+        "@VERSION@", one_match(ROOT / "Sources/Suture/Version.swift", r'sutureVersion = "([^"]+)"')
+    )
     abi = one_match(SOURCES / "Library.swift", r"func suture_abi_version\(\) -> Int32 \{ (\d+) \}")
     text = text.replace("@ABI_VERSION@", abi)
     return text.replace("@FUNCTIONS@", "\n\n".join(blocks)), names
@@ -225,8 +250,10 @@ def exported(library: Path) -> set[str]:
     output = subprocess.run(
         ["nm", "-D", "--defined-only", str(library)], check=True, capture_output=True, text=True
     ).stdout
-    # Lower-case types are local symbols that the Swift linker leaves in the table; nobody can link to them.
-    return {name for _, kind, name in (line.split() for line in output.splitlines()) if kind.isupper()}
+    # Lower-case types are local symbols that the linker leaves behind: nobody can link to them.
+    return {
+        name for _, kind, name in (line.split() for line in output.splitlines()) if kind.isupper()
+    }
 
 
 def check(build: Path, text: str, names: list[str]) -> list[str]:
@@ -234,7 +261,12 @@ def check(build: Path, text: str, names: list[str]) -> list[str]:
     present = HEADER.read_text(encoding="utf-8") if HEADER.is_file() else ""
     if present != text:
         diff = difflib.unified_diff(
-            present.splitlines(), text.splitlines(), "Include/suture.h", "as generated", lineterm="", n=1
+            present.splitlines(),
+            text.splitlines(),
+            "Include/suture.h",
+            "as generated",
+            lineterm="",
+            n=1,
         )
         problems.append("Include/suture.h is not what `make header` writes:\n" + "\n".join(diff))
     symbols = exported(build / "libsuture.so")
@@ -246,7 +278,9 @@ def check(build: Path, text: str, names: list[str]) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("build", type=Path)
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()

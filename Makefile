@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make` alone lists the targets. Recipes are one line each; what takes more lives in tools/.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON := .venv/bin/python
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+setup: ## install what is missing: Debian packages, .venv, the built package in it
+	@tools/setup.sh run
+
+demo: setup ## the main job: stitch two language models, carry an SAE across, write out/demo/report.html
+	@$(PYTHON) -m suture.demo
+
+test: test-swift test-c test-python ## every test
+
+test-swift: packages ## Swift tests: numerics, domain, C interface
+	@tools/swift.sh test
+
+test-c: lib ## C and C++ programs and the examples, against Include/suture.h and libsuture.so
+	@tools/test-c.sh
+
+test-python: ## Python tests, in .venv with the package as installed
+	@tools/setup.sh test
+	@cd python && ../$(PYTHON) -m pytest
+
+check: lib ## format, lint, types, header drift, exported symbols, licence lines
+	@tools/setup.sh check
+	@tools/check.sh
+
+bench: ## benchmarks of python/benchmarks, with the CPU and BLAS in use
+	@tools/setup.sh test
+	@tools/bench.sh
+
+header: lib ## write Include/suture.h anew
+	@tools/header.py .build-lib/release
+
+lib: packages ## build the shared library: .build-lib/release/libsuture.so
+	@tools/swift.sh lib
+
+ext: ## build and install the Python package into .venv if its sources changed
+	@tools/setup.sh package
+
+wheel: ## a wheel in out/wheels
+	@tools/wheel.sh
+
+format: ## format Swift and Python sources in place
+	@tools/setup.sh check
+	@tools/format.sh
+
+clean: ## remove what was built; .venv and out/ stay
+	@rm -rf .build .build-* python/build python/*.egg-info
+
+packages:
+	@tools/setup.sh packages
+
+.PHONY: help setup demo test test-swift test-c test-python check bench header lib ext wheel format clean packages
