@@ -57,8 +57,8 @@ public final class FloatMatrix: @unchecked Sendable {
     /// An exact copy in float64.
     public var doubles: Matrix<Double> { Matrix(rows: rows, cols: cols, elements: buffer.map { Double($0) }) }
 
-    /// The same memory as a view.
+    /// The same memory as a view, which keeps it alive.
     public var view: MatrixView {
-        MatrixView(base: UnsafeRawPointer(memory), rows: rows, cols: cols, rowStride: cols, type: .float32)
+        MatrixView(base: UnsafeRawPointer(memory), rows: rows, cols: cols, rowStride: cols, type: .float32, owner: self)
     }
 }

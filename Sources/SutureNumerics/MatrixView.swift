@@ -13,22 +13,29 @@ public struct MatrixView: @unchecked Sendable {
     /// Elements from one row to the next.
     public let rowStride: Int
     public let type: ElementType
+    /// What keeps the memory alive, where that is a Swift object: Swift may end the life of a
+    /// variable at its last use, which `matrix.view` would be.
+    private let owner: AnyObject?
 
     /// - Precondition (checked by `SutureABI` for foreign memory): `base` is valid for
     ///   `(rows - 1) * rowStride + cols` elements.
-    public init(base: UnsafeRawPointer?, rows: Int, cols: Int, rowStride: Int, type: ElementType) {
+    public init(
+        base: UnsafeRawPointer?, rows: Int, cols: Int, rowStride: Int, type: ElementType, owner: AnyObject? = nil
+    ) {
         self.base = base
         self.rows = rows
         self.cols = cols
         self.rowStride = rowStride
         self.type = type
+        self.owner = owner
     }
 
     /// Rows `range`, sharing the memory.
     public func rows(_ range: Range<Int>) -> MatrixView {
         let offset = range.lowerBound * rowStride * type.byteCount
         return MatrixView(
-            base: base.map { $0 + offset }, rows: range.count, cols: cols, rowStride: rowStride, type: type)
+            base: base.map { $0 + offset }, rows: range.count, cols: cols, rowStride: rowStride, type: type,
+            owner: owner)
     }
 
     /// Rows `rows` of columns `cols`, sharing the memory.
