@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+import CSutureKernels
+import Glibc
+
+/// First and second moments of one array of parameters.
+struct AdamMoments {
+    let first: Storage<Float>
+    let second: Storage<Float>
+
+    init(_ count: Int) throws {
+        first = try Storage(count)
+        second = try Storage(count)
+    }
+}
+
+/// The numbers of one Adam step, as torch.optim.Adam takes them: corrections in float64, then
+/// rounded once.
+private struct AdamStep {
+    let oneMinusBeta1: Float
+    let beta2: Float
+    let oneMinusBeta2: Float
+    let stepSize: Float
+    let rootCorrection2: Float
+    let epsilon: Float
+
+    init(_ options: TrainingOptions, step: Int) {
+        oneMinusBeta1 = Float(1 - options.beta1)
+        beta2 = Float(options.beta2)
+        oneMinusBeta2 = Float(1 - options.beta2)
+        stepSize = Float(options.learningRate / (1 - pow(options.beta1, Double(step))))
+        rootCorrection2 = Float((1 - pow(options.beta2, Double(step))).squareRoot())
+        epsilon = Float(options.epsilon)
+    }
+
+    /// Moves `count` parameters from `offset` on.
+    func apply(
+        _ parameters: UnsafeMutablePointer<Float>, _ moments: AdamMoments, offset: Int,
+        gradient: UnsafePointer<Float>, count: Int
+    ) {
+        sk_adam(
+            parameters + offset, moments.first.pointer + offset, moments.second.pointer + offset, gradient, count,
+            oneMinusBeta1, beta2, oneMinusBeta2, stepSize, rootCorrection2, epsilon)
+    }
+}
+
+extension StepMemory {
+    /// The gradient of one latent's weights: encoder and decoder row (d_in) each; returns that of
+    /// its bias. Tokens are summed in order, so the bits depend on nothing else.
+    func gradient(
+        ofLatent latent: Int, encoder: UnsafeMutablePointer<Float>, decoder: UnsafeMutablePointer<Float>
+    ) -> Float {
+        encoder.update(repeating: 0, count: dIn)
+        decoder.update(repeating: 0, count: dIn)
+        let scale = Float(2 / Double(rows))
+        for entry in groups[latent]..<groups[latent + 1] {
+            let offset = Int(groupedTokens[entry]) * dIn
+            sk_axpy(groupedSlopes[entry], input + offset, encoder, dIn)
+            sk_axpy(scale * groupedValues[entry], error + offset, decoder, dIn)
+        }
+        return biasGradient(ofLatent: latent)
+    }
+
+    func biasGradient(ofLatent latent: Int) -> Float {
+        var sum = 0.0
+        for entry in groups[latent]..<groups[latent + 1] { sum += Double(groupedSlopes[entry]) }
+        return Float(sum)
+    }
+}
+
+extension Trainer {
+    /// Latents of one piece of parallel work.
+    private static var latentBlock: Int { 16 }
+
+    /// Runs `body` on blocks of latents in parallel, with scratch for two gradient rows and the
+    /// block's biases.
+    private func forLatentBlocks(
+        _ pulse: Pulse?, done: Int = 0,
+        _ body: @escaping @Sendable (_ latents: Range<Int>, _ scratch: UnsafeMutablePointer<Float>) -> Void
+    ) throws {
+        let (dIn, dSAE, width) = (dIn, dSAE, Trainer.latentBlock)
+        try parallelFor((dSAE + width - 1) / width) { block in
+            withUnsafeTemporaryAllocation(of: Float.self, capacity: 2 * dIn + width) { scratch in
+                if let base = scratch.baseAddress {
+                    body(block * width..<min((block + 1) * width, dSAE), base)
+                }
+            }
+            try pulse?.beat(done)
+        }
+    }
+
+    /// Gradient of b_dec. Where the encoder's input is x - b_dec it has a second part,
+    /// - sum over latents of (gradient of b_enc) W_enc.
+    func decoderBiasGradient(_ memory: StepMemory, _ totals: StepTotals, pulse: Pulse?) throws -> [Float] {
+        let dIn = memory.dIn
+        var sums = totals.error.map { $0 * 2 / Double(memory.rows) }
+        if weights.subtractsDecoderBias {
+            let width = Trainer.latentBlock
+            let blocks = (memory.dSAE + width - 1) / width
+            let parts = try Storage<Double>(blocks * dIn)
+            defer { withExtendedLifetime(parts) {} }
+            let shared = Unchecked((memory, weights, parts.pointer))
+            try forLatentBlocks(pulse, done: memory.rows) { latents, _ in
+                let (memory, weights, parts) = shared.value
+                let part = parts + latents.lowerBound / Trainer.latentBlock * memory.dIn
+                for latent in latents {
+                    let slope = Double(memory.biasGradient(ofLatent: latent))
+                    guard slope != 0 else { continue }
+                    let row = weights.encoder + latent * memory.dIn
+                    for i in 0..<memory.dIn { part[i] -= slope * Double(row[i]) }
+                }
+            }
+            for block in 0..<blocks {
+                for i in 0..<dIn { sums[i] += parts.pointer[block * dIn + i] }
+            }
+        }
+        guard sums.allSatisfy({ abs($0) < gradientLimit }) else {
+            throw SutureError.numerical("the gradient of b_dec is not finite at step \(steps + 1): training diverged")
+        }
+        return sums.map { Float($0) }
+    }
+
+    /// One Adam step on all weights, then decoder rows back to unit norm. The gradient of each latent
+    /// goes into Adam as soon as it is there: no array of gradients exists.
+    ///
+    /// Cannot fail: everything that could was checked before.
+    func update(_ memory: StepMemory, decoderBiasGradient: [Float], pulse: Pulse) throws {
+        let adam = AdamStep(options, step: steps + 1)
+        let tokensAfter = tokens + memory.rows
+        decoderBiasGradient.withUnsafeBufferPointer { gradient in
+            guard let base = gradient.baseAddress else { return }
+            adam.apply(weights.decoderBias, decoderBiasMoments, offset: 0, gradient: base, count: dIn)
+        }
+        let shared = Unchecked((memory, weights, encoderMoments, encoderBiasMoments, decoderMoments, lastFired.pointer))
+        try forLatentBlocks(pulse, done: memory.rows) { latents, scratch in
+            let (memory, weights, encoderMoments, encoderBiasMoments, decoderMoments, lastFired) = shared.value
+            let dIn = memory.dIn
+            let (encoder, decoder, bias) = (scratch, scratch + dIn, scratch + 2 * dIn)
+            for latent in latents {
+                bias[latent - latents.lowerBound] = memory.gradient(
+                    ofLatent: latent, encoder: encoder, decoder: decoder)
+                adam.apply(weights.encoder, encoderMoments, offset: latent * dIn, gradient: encoder, count: dIn)
+                adam.apply(weights.decoder, decoderMoments, offset: latent * dIn, gradient: decoder, count: dIn)
+                let row = weights.decoder + latent * dIn
+                let norm = sk_dot(row, row, dIn).squareRoot()
+                if norm > 0 { for i in 0..<dIn { row[i] /= norm } }
+                if memory.groups[latent + 1] > memory.groups[latent] { lastFired[latent] = tokensAfter }
+            }
+            adam.apply(
+                weights.encoderBias, encoderBiasMoments, offset: latents.lowerBound, gradient: bias,
+                count: latents.count)
+        }
+    }
+
+    /// All gradients, written out.
+    func gradientMatrices(_ memory: StepMemory, _ totals: StepTotals) throws -> TrainingGradients {
+        let decoderBias = try decoderBiasGradient(memory, totals, pulse: nil)
+        let encoder = try Storage<Float>(dSAE * dIn)
+        let bias = try Storage<Float>(dSAE)
+        defer { withExtendedLifetime((encoder, bias)) {} }
+        let decoder = try FloatMatrix(rows: dSAE, cols: dIn) { decoder in
+            let shared = Unchecked((memory, encoder.pointer, bias.pointer, decoder))
+            try forLatentBlocks(nil) { latents, _ in
+                let (memory, encoder, bias, decoder) = shared.value
+                for latent in latents {
+                    bias[latent] = memory.gradient(
+                        ofLatent: latent, encoder: encoder + latent * memory.dIn, decoder: decoder + latent * memory.dIn
+                    )
+                }
+            }
+        }
+        return TrainingGradients(
+            encoder: try FloatMatrix(rows: dIn, cols: dSAE) { target in
+                transpose(encoder.pointer, rows: dSAE, cols: dIn, into: target)
+            },
+            encoderBias: try FloatMatrix(rows: 1, cols: dSAE) { $0.update(from: bias.pointer, count: dSAE) },
+            decoder: decoder,
+            decoderBias: try FloatMatrix(rows: 1, cols: dIn) { target in
+                for (i, value) in decoderBias.enumerated() { target[i] = value }
+            },
+            loss: totals.errorSquares / Double(memory.rows))
+    }
+}

@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: Apache-2.0
+import Glibc
+import Synchronization
+
+/// A TopK SAE in training: its weights and those of its optimiser (arXiv 2506.06609, section 3.1).
+///
+/// The loss is the mean over tokens of |x - x_hat|², summed over coordinates, and nothing else.
+/// Gradients flow through the active latents of each token (value > 0) only. Adam is dense, as
+/// torch.optim.Adam: latents that do not fire move by their decaying moments. After every step each
+/// decoder row is divided by its norm.
+///
+/// Nothing of size tokens x d_sae is stored: the encoder product goes by blocks of rows into bounded
+/// scratch, and everything after the top-k touches k latents a token. The encoder is held transposed
+/// (d_sae, d_in), so that a latent's weights, moments and gradients are rows, and latents can be
+/// updated independently: the bits are the same for any number of threads.
+///
+/// Not for use from several threads at a time; such use, and use from within its own progress
+/// callback, is refused.
+public final class Trainer {
+    /// Latents that have not fired for so many tokens are counted as dead.
+    public static let deadWindow = 1_000_000
+    /// Most tokens a step.
+    static let rowLimit = 1 << 24
+
+    public let options: TrainingOptions
+    public let dIn: Int
+    public let dSAE: Int
+    public let k: Int
+    public let subtractsDecoderBias: Bool
+    /// Steps and tokens trained so far.
+    public private(set) var steps = 0
+    public private(set) var tokens = 0
+    /// Of the SAE it began with; goes to the trained one.
+    public let metadata: Metadata
+
+    private let encoder: Storage<Float>
+    private let encoderBias: Storage<Float>
+    private let decoder: Storage<Float>
+    private let decoderBias: Storage<Float>
+    let encoderMoments: AdamMoments
+    let encoderBiasMoments: AdamMoments
+    let decoderMoments: AdamMoments
+    let decoderBiasMoments: AdamMoments
+    /// (d_sae): `tokens` after the last step in which the latent fired; 0 if it has not.
+    let lastFired: Storage<Int>
+    let scratch: ScratchPool
+    private let blockRows: Int
+    private var workspace: StepWorkspace?
+    private var order: TokenOrder?
+    private let busy = Atomic<Bool>(false)
+
+    var weights: TrainerWeights {
+        TrainerWeights(
+            encoder: encoder.pointer, encoderBias: encoderBias.pointer, decoder: decoder.pointer,
+            decoderBias: decoderBias.pointer, subtractsDecoderBias: subtractsDecoderBias)
+    }
+
+    /// Copies `sae` and brings its decoder rows to unit norm.
+    ///
+    /// The norm n of a row goes into the encoder: W_enc column and b_enc of that latent times n. Every
+    /// latent then contributes to x_hat what it did before where it is chosen; but the top-k now ranks
+    /// latents by activation times n, the length of that contribution, instead of by activation. (No
+    /// rescaling keeps both the choice and the contributions. It is the function of the same SAE with
+    /// `rescalesByDecoderNorm`.) Rows within 1e-6 of unit norm are left as they are, so a SAE that
+    /// comes from training goes back into it unchanged.
+    ///
+    /// - Throws: `SutureError.unsupported` for architectures other than TopK, for normalisation and
+    ///   for rescaling by the decoder norm (fold the SAE first); `.invalidArgument` for weights that
+    ///   are not finite, a decoder row of zeros, or options out of range; `.outOfMemory`.
+    public init(_ sae: SAE, options: TrainingOptions = TrainingOptions()) throws {
+        guard case .topK(let k) = sae.architecture else {
+            throw SutureError.unsupported("training of a \(sae.architecture.trainingName) SAE; TopK can be trained")
+        }
+        guard !sae.rescalesByDecoderNorm else {
+            throw SutureError.unsupported(
+                "training of a SAE with rescale_by_decoder_norm; fold it first, which leaves its function as it is")
+        }
+        guard sae.normalization == .none else {
+            throw SutureError.unsupported(
+                "training of a SAE with normalization \(sae.normalization); only a fixed scale can be folded away first"
+            )
+        }
+        try options.validate()
+        (dIn, dSAE, self.k) = (sae.dIn, sae.dSAE, k)
+        guard dIn >= 1 else { throw SutureError.invalidArgument("d_in is \(dIn), expected at least 1") }
+        self.options = options
+        subtractsDecoderBias = sae.subtractsDecoderBias
+        metadata = sae.metadata
+        for (name, matrix) in [
+            ("W_enc", sae.encoder), ("b_enc", sae.encoderBias), ("W_dec", sae.decoder), ("b_dec", sae.decoderBias),
+        ] {
+            if let bad = matrix.view.firstNonFinite() {
+                throw SutureError.invalidArgument(
+                    "\(name)[\(bad.row), \(bad.column)] is \(bad.value), expected finite numbers")
+            }
+        }
+        encoder = try Storage(dSAE * dIn)
+        encoderBias = try Storage(dSAE)
+        decoder = try Storage(dSAE * dIn)
+        decoderBias = try Storage(dIn)
+        encoderMoments = try AdamMoments(dSAE * dIn)
+        encoderBiasMoments = try AdamMoments(dSAE)
+        decoderMoments = try AdamMoments(dSAE * dIn)
+        decoderBiasMoments = try AdamMoments(dIn)
+        lastFired = try Storage(dSAE)
+        // 4 MB of scores a thread where that makes blocks large enough for the product to be fast.
+        blockRows = max(64, min(256, (1 << 20) / dSAE / 16 * 16))
+        scratch = ScratchPool(size: blockRows * dSAE)
+        transpose(sae.encoder.pointer, rows: dIn, cols: dSAE, into: encoder.pointer)
+        encoderBias.pointer.update(from: sae.encoderBias.pointer, count: dSAE)
+        decoder.pointer.update(from: sae.decoder.pointer, count: dSAE * dIn)
+        decoderBias.pointer.update(from: sae.decoderBias.pointer, count: dIn)
+        try normaliseDecoder()
+    }
+
+    private func normaliseDecoder() throws {
+        for latent in 0..<dSAE {
+            let row = decoder.pointer + latent * dIn
+            var square = 0.0
+            for i in 0..<dIn { square += Double(row[i]) * Double(row[i]) }
+            let norm = square.squareRoot()
+            guard norm > 0 else {
+                throw SutureError.invalidArgument(
+                    "W_dec[\(latent)] is zero, expected a row that can be brought to unit norm")
+            }
+            guard abs(norm - 1) > 1e-6 else { continue }
+            let column = encoder.pointer + latent * dIn
+            var finite = true
+            for i in 0..<dIn {
+                row[i] = Float(Double(row[i]) / norm)
+                column[i] = Float(Double(column[i]) * norm)
+                finite = finite && column[i].isFinite
+            }
+            encoderBias.pointer[latent] = Float(Double(encoderBias.pointer[latent]) * norm)
+            guard finite, encoderBias.pointer[latent].isFinite else {
+                throw SutureError.invalidArgument(
+                    "W_dec[\(latent)] has norm \(norm), too large to be moved into the encoder in float32")
+            }
+        }
+    }
+
+    /// One step on exactly the rows of `x` (N, d_in), N >= 1, of any element type.
+    ///
+    /// - Throws: `SutureError.invalidArgument` for a wrong shape or an element that is not finite;
+    ///   `.numerical` where the loss or a gradient is not; `.cancelled`. The trainer is then as before
+    ///   the step; only a cancel that comes while the weights change lets the step be finished, and
+    ///   `steps` tells.
+    public func step(_ x: MatrixView, progress: Progress = .none) throws -> TrainingMetrics {
+        try exclusively {
+            let rows = try TokenRows([x], dIn: dIn) { _ in "x" }
+            guard rows.count >= 1 else { throw SutureError.invalidArgument("x has 0 rows, expected at least 1") }
+            let pulse = Pulse(progress, total: rows.count)
+            let metrics = try step(rows, Array(0..<rows.count), pulse: pulse)
+            try pulse.endUpdate()
+            return metrics
+        }
+    }
+
+    /// Steps of `batchSize` tokens until at least `count` are trained on, drawn in random order from
+    /// all rows of all `shards` (each (N, d_in), of any element type), which are not copied.
+    ///
+    /// Every row is seen once an epoch, in an order that depends on the seed, the epoch and the
+    /// number of rows. A batch that an epoch has too few rows left for is completed from the next one.
+    /// A later call goes on where this one stopped; if it brings another number of rows, it begins
+    /// a new epoch on them.
+    ///
+    /// - Returns: means over the steps of this call; `dead` as it is at the end.
+    /// - Throws: as `step`; steps before the failing one stand.
+    public func run(_ shards: [MatrixView], tokens count: Int, progress: Progress = .none) throws -> TrainingMetrics {
+        try exclusively {
+            let rows = try TokenRows(shards, dIn: dIn) { "shards[\($0)]" }
+            guard rows.count >= 1 else {
+                throw SutureError.invalidArgument("shards have 0 rows in all, expected at least 1")
+            }
+            guard count >= 1 else { throw SutureError.invalidArgument("tokens is \(count), expected at least 1") }
+            let stepCount = (count - 1) / options.batchSize + 1
+            let (total, overflow) = stepCount.multipliedReportingOverflow(by: options.batchSize)
+            guard !overflow else { throw SutureError.invalidArgument("tokens is \(count), more than can be counted") }
+            if order?.rows != rows.count {
+                order = TokenOrder(rows: rows.count, seed: options.seed, epoch: order.map { $0.epoch + 1 } ?? 0)
+            }
+            let pulse = Pulse(progress, total: total)
+            var sum = TrainingMetrics()
+            for index in 0..<stepCount {
+                guard var next = order else { break }
+                pulse.base = index * options.batchSize
+                let metrics = try step(rows, next.next(options.batchSize), pulse: pulse)
+                order = next
+                sum.loss += metrics.loss / Double(stepCount)
+                sum.variance += metrics.variance / Double(stepCount)
+                sum.l0 += metrics.l0 / Double(stepCount)
+                sum.seconds += metrics.seconds
+                (sum.steps, sum.tokens, sum.dead) = (metrics.steps, metrics.tokens, metrics.dead)
+                try pulse.endUpdate()
+            }
+            return sum
+        }
+    }
+
+    /// Loss and gradients on the rows of `x` (N, d_in), without a step.
+    ///
+    /// - Throws: as `step`.
+    public func gradients(_ x: MatrixView) throws -> TrainingGradients {
+        try exclusively {
+            let rows = try TokenRows([x], dIn: dIn) { _ in "x" }
+            guard rows.count >= 1 else { throw SutureError.invalidArgument("x has 0 rows, expected at least 1") }
+            let space = try StepWorkspace(capacity: rows.count, dIn: dIn, dSAE: dSAE, k: k, blockRows: blockRows)
+            defer { withExtendedLifetime(space) {} }
+            let memory = space.memory(dIn: dIn, dSAE: dSAE, k: k, rows: rows.count)
+            let pulse = Pulse(.none, total: rows.count)
+            let totals = try forward(rows, Array(0..<rows.count), memory: memory, pulse: pulse)
+            memory.group()
+            return try gradientMatrices(memory, totals)
+        }
+    }
+
+    /// A copy of the SAE as it is now.
+    public func sae() throws -> SAE {
+        try exclusively {
+            try SAE(
+                encoder: FloatMatrix(rows: dIn, cols: dSAE) { target in
+                    transpose(encoder.pointer, rows: dSAE, cols: dIn, into: target)
+                },
+                encoderBias: FloatMatrix(rows: 1, cols: dSAE) { $0.update(from: encoderBias.pointer, count: dSAE) },
+                decoder: FloatMatrix(rows: dSAE, cols: dIn) { $0.update(from: decoder.pointer, count: dSAE * dIn) },
+                decoderBias: FloatMatrix(rows: 1, cols: dIn) { $0.update(from: decoderBias.pointer, count: dIn) },
+                architecture: .topK(k: k), subtractsDecoderBias: subtractsDecoderBias, metadata: metadata)
+        }
+    }
+
+    /// One step, whole or not at all.
+    private func step(_ rows: TokenRows, _ batch: [Int], pulse: Pulse) throws -> TrainingMetrics {
+        let start = Pulse.nanoseconds()
+        let space: StepWorkspace
+        if let workspace, workspace.capacity >= batch.count {
+            space = workspace
+        } else {
+            workspace = nil
+            space = try StepWorkspace(capacity: batch.count, dIn: dIn, dSAE: dSAE, k: k, blockRows: blockRows)
+            workspace = space
+        }
+        let memory = space.memory(dIn: dIn, dSAE: dSAE, k: k, rows: batch.count)
+        let totals = try forward(rows, batch, memory: memory, pulse: pulse)
+        memory.group()
+        let biasGradient = try decoderBiasGradient(memory, totals, pulse: pulse)
+        try pulse.beginUpdate(batch.count)
+        try update(memory, decoderBiasGradient: biasGradient, pulse: pulse)
+        steps += 1
+        tokens += batch.count
+
+        let count = Double(batch.count)
+        var metrics = TrainingMetrics()
+        (metrics.steps, metrics.tokens) = (steps, tokens)
+        metrics.loss = totals.errorSquares / count
+        metrics.variance = totals.variance
+        metrics.l0 = totals.active / count
+        for latent in 0..<dSAE {
+            let fired = lastFired.pointer[latent]
+            if fired == 0 || tokens - fired >= Trainer.deadWindow { metrics.dead += 1 }
+        }
+        metrics.seconds = Double(Pulse.nanoseconds() - start) * 1e-9
+        return metrics
+    }
+
+    private func exclusively<Result>(_ body: () throws -> Result) throws -> Result {
+        guard !busy.exchange(true, ordering: .acquiring) else {
+            throw SutureError.invalidArgument("the trainer is in use by another call, expected one call at a time")
+        }
+        defer { busy.store(false, ordering: .releasing) }
+        return try body()
+    }
+}
+
+extension Architecture {
+    fileprivate var trainingName: String {
+        switch self {
+        case .topK: return "TopK"
+        case .batchTopK: return "BatchTopK"
+        case .jumpReLU: return "JumpReLU"
+        case .relu: return "ReLU"
+        case .gated: return "Gated"
+        }
+    }
+}
+
+/// target (cols, rows) = source (rows, cols), transposed; in tiles, so that both sides stay in cache.
+func transpose(_ source: UnsafePointer<Float>, rows: Int, cols: Int, into target: UnsafeMutablePointer<Float>) {
+    for rowTile in stride(from: 0, to: rows, by: 32) {
+        for colTile in stride(from: 0, to: cols, by: 32) {
+            for row in rowTile..<min(rowTile + 32, rows) {
+                for col in colTile..<min(colTile + 32, cols) { target[col * rows + row] = source[row * cols + col] }
+            }
+        }
+    }
+}

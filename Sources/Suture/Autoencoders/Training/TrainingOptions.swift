@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Settings of a training run. Defaults are the paper's (arXiv 2506.06609, section 3.1 and appendix
+/// D) where it gives them, else PyTorch's.
+public struct TrainingOptions: Sendable, Equatable {
+    /// Tokens a step.
+    public var batchSize = 4096
+    /// Adam's step size, constant.
+    public var learningRate = 1e-4
+    /// Decay of the first moments.
+    public var beta1 = 0.9
+    /// Decay of the second moments.
+    public var beta2 = 0.999
+    /// Added to the corrected root of the second moment.
+    public var epsilon = 1e-8
+    /// Order of the tokens.
+    public var seed: UInt64 = 0
+
+    public init() {}
+
+    /// - Throws: `SutureError.invalidArgument` for a setting outside its range.
+    func validate() throws {
+        // Steps of 1e6 and roots of 1e-20 keep every update finite in float32, whatever the data.
+        for (name, value, valid, range) in [
+            ("lr", learningRate, learningRate > 0 && learningRate <= 1e6, "above 0, at most 1e6"),
+            ("beta1", beta1, beta1 >= 0 && beta1 < 1, "from 0 to below 1"),
+            ("beta2", beta2, beta2 >= 0 && beta2 < 1, "from 0 to below 1"),
+            ("epsilon", epsilon, epsilon >= 1e-20 && epsilon <= 1, "from 1e-20 to 1"),
+        ] where !valid {
+            throw SutureError.invalidArgument("\(name) is \(value), expected a number \(range)")
+        }
+        guard batchSize >= 1, batchSize <= Trainer.rowLimit else {
+            throw SutureError.invalidArgument(
+                "batch_size is \(batchSize), expected 1 to \(Trainer.rowLimit)")
+        }
+    }
+}
+
+/// One training step, or the mean of several.
+public struct TrainingMetrics: Sendable, Equatable {
+    /// Steps and tokens since the trainer was made.
+    public var steps = 0
+    public var tokens = 0
+    /// Mean over tokens of |x - x_hat|², summed over coordinates, before the update.
+    public var loss = 0.0
+    /// Mean over tokens of |x - mean of the batch|².
+    public var variance = 0.0
+    /// Mean active latents a token.
+    public var l0 = 0.0
+    /// Latents that have not fired within the last `Trainer.deadWindow` tokens, or since the start
+    /// if that is less.
+    public var dead = 0
+    public var seconds = 0.0
+
+    /// 1 - loss / variance; NaN where all tokens of the batch are the same.
+    public var explainedVariance: Double { variance > 0 ? 1 - loss / variance : .nan }
+}
+
+/// Gradients of the loss, in the shapes of the weights.
+public struct TrainingGradients: Sendable {
+    /// (d_in, d_sae)
+    public let encoder: FloatMatrix
+    /// (1, d_sae)
+    public let encoderBias: FloatMatrix
+    /// (d_sae, d_in)
+    public let decoder: FloatMatrix
+    /// (1, d_in)
+    public let decoderBias: FloatMatrix
+    public let loss: Double
+}
