@@ -105,8 +105,8 @@ suture_status suture_moments_create(int64_t d_a, int64_t d_b, suture_moments **o
 /// Errors: SUTURE_ERROR_INVALID_ARGUMENT for other shapes, no rows, or a value that is not finite
 /// (the message names the first row and its side); SUTURE_ERROR_CANCELLED;
 /// SUTURE_ERROR_OUT_OF_MEMORY.
-suture_status suture_moments_update(suture_moments *moments, const suture_matrix *h_a, const
-    suture_matrix *h_b, const suture_progress *progress);
+suture_status suture_moments_update(suture_moments *moments, const suture_matrix *h_a,
+    const suture_matrix *h_b, const suture_progress *progress);
 
 /// Adds the tokens that other has seen, as if one pass had seen both, up to rounding. other stays
 /// as it is, and may be the same object.
@@ -131,8 +131,8 @@ suture_status suture_moments_read(const suture_moments *moments, double *mean_a,
 ///
 /// Errors: SUTURE_ERROR_INVALID_ARGUMENT if capacity is below the number of bytes; nothing is
 /// written but *size.
-suture_status suture_moments_serialize(const suture_moments *moments, uint8_t *bytes, uint64_t
-    capacity, uint64_t *size);
+suture_status suture_moments_serialize(const suture_moments *moments, uint8_t *bytes,
+    uint64_t capacity, uint64_t *size);
 
 /// Moments from the bytes that suture_moments_serialize() wrote.
 ///

@@ -188,11 +188,16 @@ def declaration(function: Function, emitted: tuple[str, list[str]]) -> str:
     line = head + (", ".join(parameters) or "void") + ");"
     if len(line) <= WIDTH:
         return line
-    return "\n".join(
-        textwrap.wrap(
-            line, WIDTH, subsequent_indent=" " * 4, break_long_words=False, break_on_hyphens=False
-        )
+    # Broken between parameters only.
+    line = head + ", ".join(p.replace(" ", "\0") for p in parameters) + ");"
+    lines = textwrap.wrap(
+        line,
+        WIDTH,
+        subsequent_indent=" " * 4,
+        break_long_words=False,
+        break_on_hyphens=False,
     )
+    return "\n".join(lines).replace("\0", " ")
 
 
 def banner(section: Section) -> list[str]:
