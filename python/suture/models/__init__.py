@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hugging Face language models: read their residual stream, write into it, measure the loss.
+
+Needs torch and transformers (`pip install 'suture[models]'`). Everywhere in this package layer
+`l` means the residual stream *before* block `l`: 0 is what the first block reads (embeddings,
+with positions or scaling where the architecture has them), `n_layers` is the output of the last
+block before the final norm.
+
+Models are borrowed, never changed: hooks, training flags and the device are put back after each
+call, also after an error; no gradients are recorded and no cache is kept.
+"""
+
+from __future__ import annotations
+
+try:
+    import torch as _torch
+    import transformers as _transformers
+except ImportError as error:
+    raise ImportError(
+        f"suture.models needs torch and transformers, and {error.name or error} is missing: "
+        "pip install 'suture[models]'"
+    ) from error
+
+from .extraction import extract
+from .tiny import tiny_pair
+
+__all__ = [
+    "extract",
+    "tiny_pair",
+]
+
+del _torch, _transformers
