@@ -22,10 +22,18 @@ except ImportError as error:
     ) from error
 
 from .extraction import extract
+from .losses import next_token_loss
+from .splicing import SplicedLoss, spliced_loss
+from .stitching import StitchedLoss, stitched_loss
 from .tiny import tiny_pair
 
 __all__ = [
+    "SplicedLoss",
+    "StitchedLoss",
     "extract",
+    "next_token_loss",
+    "spliced_loss",
+    "stitched_loss",
     "tiny_pair",
 ]
 
