@@ -181,8 +181,12 @@ class Activations:
     def __contains__(self, layer: object) -> bool:
         return layer in self._shards
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.layers)
+    def __iter__(self) -> Iterator[Any]:
+        # Without it Python would walk acts[0], acts[1], ... and take layers for rows.
+        raise TypeError(
+            f"activations: several layers {list(self.layers)}, expected one: acts[layer] or "
+            "acts.shards(layer)"
+        )
 
     def shards(self, layer: int) -> Shards:
         """The rows of `layer` as a sequence of (rows, d) blocks; read-only maps from a folder.

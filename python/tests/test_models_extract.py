@@ -66,6 +66,7 @@ def test_split_truncate_pack() -> None:
 
 def test_one_text_generators_and_max_tokens() -> None:
     assert texts_of(extract(MODEL, TOKENIZER, "abc", 0)) == ["abc"]
+    assert texts_of(extract(MODEL, TOKENIZER, np.array(["ab", "c"]), 0)) == ["ab", "c"]
 
     read = []
 
@@ -308,6 +309,9 @@ BAD: dict[str, tuple[type[Exception], str, dict[str, Any]]] = {
     "dtype": (ValueError, "dtype: 'int8', expected one of float32", {"dtype": "int8"}),
     "skip": (ValueError, "skip_positions: -1", {"skip_positions": -1}),
     "skip all": (ValueError, "no token is left", {"skip_positions": 64}),
+    "device": (ValueError, "device: 'gpu7', expected a torch device", {"device": "gpu7"}),
+    "absent device": (ValueError, "device: xpu, which cannot be used here", {"device": "xpu"}),
+    "out": (TypeError, "out: 3, expected a path", {"out": 3}),
     "max_tokens": (ValueError, "max_tokens: 0", {"max_tokens": 0}),
 }
 

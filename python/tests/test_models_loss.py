@@ -193,7 +193,7 @@ def test_bad_stitches(case: str) -> None:
 
 BAD: dict[str, tuple[type[Exception], str, dict[str, Any]]] = {
     "stitch": (TypeError, "stitch: int has no P_up", {"stitch": 3}),
-    "model_a": (TypeError, "model: str", {"model_a": "a"}),
+    "model_a": (TypeError, "model_a: str", {"model_a": "a"}),
     "layer_a": (ValueError, "layer_a: 4, expected 0 to 3", {"layer_a": 4}),
     "layer_b": (ValueError, "layer_b: -1, expected 0 to 4", {"layer_b": -1}),
     "special": (ValueError, "special: 'bos', expected one of own", {"special": "bos"}),

@@ -34,19 +34,19 @@ class _Stop(Exception):
     """Ends a forward pass when everything asked for has been seen."""
 
 
-def text_config(model: nn.Module) -> Any:
+def text_config(model: nn.Module, argument: str = "model") -> Any:
     """The configuration of the language model (of its text part where there are several)."""
     config = getattr(model, "config", None)
     if not isinstance(model, nn.Module) or config is None:
         raise TypeError(
-            f"model: {type(model).__name__}, expected a transformers model (PreTrainedModel)"
+            f"{argument}: {type(model).__name__}, expected a transformers model (PreTrainedModel)"
         )
     return config.get_text_config() if hasattr(config, "get_text_config") else config
 
 
 def find_blocks(model: nn.Module, argument: str = "model") -> nn.ModuleList:
     """The list of decoder blocks of any decoder-only Hugging Face model."""
-    config = text_config(model)
+    config = text_config(model, argument)
     if getattr(config, "is_encoder_decoder", False):
         raise ValueError(
             f"{argument}: {type(model).__name__} is an encoder-decoder, expected decoder-only"
@@ -89,7 +89,7 @@ def borrowed(model: nn.Module, device: Any = None) -> Iterator[torch.device]:
     flags = [(module, module.training) for module in model.modules()]
     homes = {parameter.device for parameter in model.parameters()}
     home = next(model.parameters()).device
-    target = home if device is None else torch.device(device)
+    target = home if device is None else _device(device)
     moves = homes != {target} and device is not None
     if moves and len(homes) > 1:
         raise ValueError(
@@ -98,7 +98,7 @@ def borrowed(model: nn.Module, device: Any = None) -> Iterator[torch.device]:
         )
     try:
         if moves:
-            model.to(target)
+            _move(model, target)
         model.eval()
         with torch.no_grad():
             yield target
@@ -107,6 +107,20 @@ def borrowed(model: nn.Module, device: Any = None) -> Iterator[torch.device]:
             model.to(home)
         for module, training in flags:
             module.training = training
+
+
+def _device(device: Any) -> torch.device:
+    try:
+        return torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device: {device!r}, expected a torch device ({error})") from None
+
+
+def _move(model: nn.Module, target: torch.device) -> None:
+    try:
+        model.to(target)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"device: {target}, which cannot be used here ({error})") from error
 
 
 @contextmanager

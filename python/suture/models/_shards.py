@@ -122,17 +122,18 @@ def new_folder(out: Path) -> Iterator[Path]:
     _remove_abandoned(out)
     scratch = out.parent / f".{out.name}.partial-{os.getpid()}"
     scratch.mkdir()
+    old = out.parent / f".{out.name}.replaced-{os.getpid()}"
     try:
         yield scratch
-        old = out.parent / f".{out.name}.replaced-{os.getpid()}"
         if out.exists():
             os.replace(out, old)
         os.replace(scratch, out)
-        if old.exists():
-            shutil.rmtree(old)
     except BaseException:
+        if old.exists() and not out.exists():
+            os.replace(old, out)
         shutil.rmtree(scratch, ignore_errors=True)
         raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _remove_abandoned(out: Path) -> None:

@@ -151,7 +151,7 @@ def _kind(inputs: Any, argument: str) -> tuple[str, Any]:
         return "texts", [inputs]
     if isinstance(inputs, Mapping) or hasattr(inputs, "input_ids"):
         return "ids", _encoded(inputs, argument)
-    if hasattr(inputs, "shape"):
+    if hasattr(inputs, "shape") and not _holds_texts(inputs):
         return "ids", ((row, None) for row in _rows(inputs, argument))
     if not isinstance(inputs, Iterable):
         raise TypeError(f"{argument}: {type(inputs).__name__}, expected {expected}")
@@ -182,6 +182,11 @@ def _encoded(inputs: Any, argument: str) -> Iterator[tuple[Any, Any]]:
     if len(masks) != len(rows):
         raise ValueError(f"{argument}: {len(masks)} attention masks, expected {len(rows)}")
     return zip(rows, masks, strict=True)
+
+
+def _holds_texts(inputs: Any) -> bool:
+    """An array or a data frame's column of str."""
+    return len(inputs.shape) == 1 and isinstance(next(iter(inputs), None), str)
 
 
 def _is_scalar(value: Any) -> bool:

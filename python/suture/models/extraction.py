@@ -127,7 +127,7 @@ def extract(
         "special_ids": sorted(corpus.special_ids),
         "max_tokens": max_tokens,
     }
-    folder = None if out is None else Path(out)
+    folder = None if out is None else _folder(out)
     if folder is not None and find_reusable(folder, settings, overwrite):
         return Activations.open(folder)
     index = _index(corpus, max_tokens)
@@ -176,6 +176,13 @@ def extract(
         finally:
             writer.close()
     return Activations.open(folder)
+
+
+def _folder(out: Any) -> Path:
+    try:
+        return Path(out)
+    except TypeError:
+        raise TypeError(f"out: {out!r}, expected a path or None") from None
 
 
 def _index(corpus: Corpus, max_tokens: int | None) -> dict[str, npt.NDArray[np.int32]]:
