@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import doctest
 import json
 import subprocess
 import sys
@@ -49,7 +48,10 @@ def edit_manifest(folder: Path, **changes: object) -> None:
 def test_opens_shards_as_read_only_maps(tmp_path: Path) -> None:
     rows = write_folder(tmp_path)
     acts = Activations.open(tmp_path)
-    assert len(acts) == 5 and acts.layers == (3, 11) and acts.d == 4 and acts.dtype == "float32"
+    assert len(acts) == 5
+    assert acts.layers == (3, 11)
+    assert acts.d == 4
+    assert acts.dtype == "float32"
     shards = acts.shards(3)
     assert [len(block) for block in shards] == [3, 2]
     for block in shards:
@@ -61,7 +63,8 @@ def test_opens_shards_as_read_only_maps(tmp_path: Path) -> None:
     assert [len(block) for block in shards[1:]] == [2]
     np.testing.assert_array_equal(acts.token_ids, np.arange(5))
     np.testing.assert_array_equal(acts.sequence, np.arange(5))
-    assert 3 in acts and 4 not in acts
+    assert 3 in acts
+    assert 4 not in acts
     with pytest.raises(TypeError, match=r"expected one: acts\[layer\] or acts.shards"):
         iter(acts)
     assert "5 tokens, d=4, layers=[3, 11]" in repr(acts)
@@ -190,9 +193,3 @@ def test_module_needs_no_torch() -> None:
         f"runpy.run_path({suture.activations.__file__!r})"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_examples() -> None:
-    flags = doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
-    result = doctest.testmod(suture.activations, optionflags=flags)
-    assert result.attempted > 0 and result.failed == 0

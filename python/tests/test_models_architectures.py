@@ -15,20 +15,20 @@ transformers = pytest.importorskip("transformers")
 from suture.models import extract, next_token_loss, spliced_loss, stitched_loss  # noqa: E402
 from suture.models._residual import find_blocks, residual_hooks  # noqa: E402
 
-SIZES = dict(
-    vocab_size=60,
-    hidden_size=16,
-    intermediate_size=32,
-    num_hidden_layers=3,
-    num_attention_heads=2,
-    num_key_value_heads=1,
-    head_dim=8,
-    max_position_embeddings=32,
-    initializer_range=0.2,
-    bos_token_id=1,
-    eos_token_id=2,
-    pad_token_id=0,
-)
+SIZES = {
+    "vocab_size": 60,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+    "max_position_embeddings": 32,
+    "initializer_range": 0.2,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
 
 
 def build(name: str) -> Any:
@@ -136,7 +136,8 @@ def test_identity_changes_nothing(model: Any, ids: list[list[int]]) -> None:
             assert loss.a == loss.b == loss.a_to_b == loss.b_to_a == loss.b_to_a_to_b
             assert set(loss.relative.values()) == {0.0}
         spliced = spliced_loss(model, lambda x: x, layer, ids)
-        assert spliced.delta_loss == 0 and spliced.ce_score in (1.0, 0.0)
+        assert spliced.delta_loss == 0
+        assert spliced.ce_score in (1.0, 0.0)
         assert spliced.zero_ablation != spliced.clean
 
 
@@ -226,4 +227,5 @@ def test_blocks_whose_output_is_a_tuple() -> None:
     with residual_hooks(blocks, {1: lambda x: x * 10, 2: lambda x: x * 100}):
         out = blocks[0](hidden_states=torch.ones(1))
         out = blocks[1](hidden_states=out[0])
-    assert out[0].item() == 2100 and out[1] == "cache"
+    assert out[0].item() == 2100
+    assert out[1] == "cache"

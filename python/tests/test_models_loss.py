@@ -126,9 +126,12 @@ def test_table_and_dictionary() -> None:
     table = str(loss).splitlines()
     assert table[0] == f"next-token loss, {TOKENS} predictions; A.1, B.2"
     assert [line.split()[0] for line in table[2:]] == ["A", "B", "A→B", "B→A", "A→B→A", "B→A→B"]
-    assert table[4].endswith("of B") and table[7].endswith("of B") and "%" in table[4]
+    assert table[4].endswith("of B")
+    assert table[7].endswith("of B")
+    assert "%" in table[4]
     record = json.loads(json.dumps(loss.to_dict()))
-    assert record["a_to_b"] == loss.a_to_b and record["relative"] == loss.relative
+    assert record["a_to_b"] == loss.a_to_b
+    assert record["relative"] == loss.relative
 
 
 def test_layers_up_to_the_last() -> None:
@@ -207,8 +210,8 @@ BAD: dict[str, tuple[type[Exception], str, dict[str, Any]]] = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_arguments_of_stitched_loss(case: str) -> None:
     error, message, change = BAD[case]
-    good = dict(model_a=A, model_b=B, stitch=random_stitch(), layer_a=1, layer_b=2)
-    good |= dict(token_ids_or_texts=TEXTS, tokenizer=TOKENIZER)
+    good = {"model_a": A, "model_b": B, "stitch": random_stitch(), "layer_a": 1, "layer_b": 2}
+    good |= {"token_ids_or_texts": TEXTS, "tokenizer": TOKENIZER}
     with pytest.raises(error, match=message):
         stitched_loss(**{**good, **change})
 
@@ -254,15 +257,18 @@ def test_spliced_loss_is_the_loop_written_out() -> None:
     score = (expected["zero_ablation"] - expected["spliced"]) / harm
     assert loss.ce_score == pytest.approx(score, rel=1e-3)
     record = json.loads(json.dumps(loss.to_dict()))
-    assert record["ce_score"] == loss.ce_score and record["delta_loss"] == loss.delta_loss
-    assert "CE score" in str(loss) and "delta loss" in str(loss)
+    assert record["ce_score"] == loss.ce_score
+    assert record["delta_loss"] == loss.delta_loss
+    assert "CE score" in str(loss)
+    assert "delta loss" in str(loss)
 
 
 def test_ce_score_where_zeros_do_no_harm() -> None:
     from suture.models import SplicedLoss
 
     loss = SplicedLoss(1.0, 1.0, 1.0, 1.0, tokens=3, layer=0)
-    assert math.isnan(loss.ce_score) and loss.to_dict()["ce_score"] is None
+    assert math.isnan(loss.ce_score)
+    assert loss.to_dict()["ce_score"] is None
 
 
 def test_half_precision_models() -> None:
@@ -290,7 +296,13 @@ BAD_SAE: dict[str, tuple[type[Exception], str, dict[str, Any]]] = {
 @pytest.mark.parametrize("case", BAD_SAE)
 def test_bad_arguments_of_spliced_loss(case: str) -> None:
     error, message, change = BAD_SAE[case]
-    good = dict(model=A, sae=lambda x: x, layer=1, token_ids_or_texts=TEXTS, tokenizer=TOKENIZER)
+    good = {
+        "model": A,
+        "sae": lambda x: x,
+        "layer": 1,
+        "token_ids_or_texts": TEXTS,
+        "tokenizer": TOKENIZER,
+    }
     with pytest.raises(error, match=message):
         spliced_loss(**{**good, **change})
 
@@ -304,6 +316,6 @@ def test_bad_arguments_of_spliced_loss(case: str) -> None:
     ],
 )
 def test_bad_arguments_of_next_token_loss(change: dict[str, Any], message: str) -> None:
-    good = dict(model=A, token_ids_or_texts=TEXTS, tokenizer=TOKENIZER)
+    good = {"model": A, "token_ids_or_texts": TEXTS, "tokenizer": TOKENIZER}
     with pytest.raises(ValueError, match=message):
         next_token_loss(**{**good, **change})

@@ -30,7 +30,7 @@ BLOCK_PATHS = (
 ResidualFunction = Callable[[Tensor], "Tensor | None"]
 
 
-class _Stop(Exception):
+class _SeenEnoughError(Exception):
     """Ends a forward pass when everything asked for has been seen."""
 
 
@@ -214,10 +214,13 @@ def read_layers(
             # Indexing copies: some blocks add to their input in place.
             seen[layer] = stream[kept.to(stream.device)]
             if layer == deepest:
-                raise _Stop
+                raise _SeenEnoughError
 
         return function
 
-    with residual_hooks(blocks, {layer: keep(layer) for layer in layers}), suppress(_Stop):
+    with (
+        residual_hooks(blocks, {layer: keep(layer) for layer in layers}),
+        suppress(_SeenEnoughError),
+    ):
         run(model, ids, mask)
     return seen

@@ -123,8 +123,10 @@ def stitched_loss(
             and the pair is refused when any token id differs.
         special: what the finishing model gets at special tokens and at the first
             `skip_positions`, where the stitch was not fitted. "own": its own residual there,
-            which it would have computed itself on these tokens; "stitch": the mapped row of the
-            starting model, an extrapolation of the stitch.
+            which it would have computed itself on these tokens, so that only fitted rows are
+            mapped; "stitch": the mapped row of the starting model, an extrapolation. On a pair of
+            small GPT-NeoX models (96 and 192 wide, BOS in every sequence) "stitch" changed the
+            relative losses by -0.1 to +0.4 points for A→B and +0.9 to +1.4 for B→A.
         batch_size, context, chunking, prepend_bos, skip_positions, progress, device: as for
             `extract`.
         max_tokens: read no sequence beyond the one that reaches this many counted rows.
