@@ -17,7 +17,7 @@ export LD_LIBRARY_PATH="$PWD/$library${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 warnings=(-Wall -Wextra -Werror -pedantic)
 compile() { # SOURCE
     local output
-    output=$build/$(tr / - <<<"${1%.*}")
+    output=$build/$(tr /. -- <<<"$1")
     case $1 in
         *.c) gcc -std=c11 -D_DEFAULT_SOURCE -O1 -g "${warnings[@]}" -IInclude "$1" -o "$output" -L"$library" -lsuture -lm ;;
         *.cpp) g++ -std=c++17 -O1 -g "${warnings[@]}" -IInclude "$1" -o "$output" -L"$library" -lsuture -pthread ;;

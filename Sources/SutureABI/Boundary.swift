@@ -159,7 +159,7 @@ func matrix(
     let (_, overflowBytes) = elements.multipliedReportingOverflow(by: type.byteCount)
     guard !overflowRows, !overflowBytes else {
         throw SutureError.invalidArgument(
-            "\(name) is \(valueRows) x \(valueCols) with row_stride \(stride), more than memory can hold")
+            "\(name) is \(valueRows) x \(valueCols) with row_stride \(stride), expected no more than memory can hold")
     }
     guard value.data != nil || valueRows == 0 else {
         throw SutureError.invalidArgument("\(name).data is NULL, expected \(valueRows) x \(valueCols) elements")
