@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import Glibc
 
 /// The activation function of a SAE, with what it needs.
 public enum Architecture: Sendable {
@@ -12,6 +13,17 @@ public enum Architecture: Sendable {
     /// (gate pre-activation > 0) * relu(magnitude pre-activation); `encoderBias` is not used.
     /// gate = x W_enc + b_gate, magnitude = x (W_enc * exp(r_mag)) + b_mag; all (1, d_sae).
     case gated(gateBias: FloatMatrix, magnitudeBias: FloatMatrix, magnitudeScale: FloatMatrix)
+
+    /// As users write it.
+    public var name: String {
+        switch self {
+        case .topK: return "topk"
+        case .batchTopK: return "batchtopk"
+        case .jumpReLU: return "jumprelu"
+        case .relu: return "relu"
+        case .gated: return "gated"
+        }
+    }
 }
 
 /// What happens to activations before the encoder, and is undone after the decoder.
@@ -23,6 +35,16 @@ public enum Normalization: Sendable, Equatable {
     case tokenNorm
     /// Each token centred and divided by its standard deviation (SAELens: layer_norm).
     case layerNorm
+
+    /// SAELens' names, and "fixed_scale".
+    public var name: String {
+        switch self {
+        case .none: return "none"
+        case .fixedScale: return "fixed_scale"
+        case .tokenNorm: return "constant_norm_rescale"
+        case .layerNorm: return "layer_norm"
+        }
+    }
 }
 
 /// A sparse autoencoder (arXiv 2506.06609, eq. 4): `f = activation(x W_enc + b_enc)`,
@@ -49,15 +71,24 @@ public struct SAE: Sendable {
     public var dIn: Int { encoder.rows }
     public var dSAE: Int { encoder.cols }
 
-    /// - Throws: `SutureError.invalidArgument` where shapes or settings do not fit together.
+    /// Largest d_in and d_sae: what BLAS can index.
+    static let sizeLimit = Int(Int32.max)
+
+    /// - Throws: `SutureError.invalidArgument` where shapes or settings do not fit together, or a
+    ///   weight is not finite.
     public init(
         encoder: FloatMatrix, encoderBias: FloatMatrix, decoder: FloatMatrix, decoderBias: FloatMatrix,
         architecture: Architecture, subtractsDecoderBias: Bool = false, rescalesByDecoderNorm: Bool = false,
         normalization: Normalization = .none, metadata: Metadata = Metadata()
     ) throws {
         let (dIn, dSAE) = (encoder.rows, encoder.cols)
+        guard dIn >= 1, dSAE >= 1, dIn <= SAE.sizeLimit, dSAE <= SAE.sizeLimit else {
+            throw SutureError.invalidArgument(
+                "W_enc is (\(dIn), \(dSAE)), expected 1 to \(SAE.sizeLimit) rows and columns")
+        }
         var shapes = [
-            ("b_enc", encoderBias, 1, dSAE), ("W_dec", decoder, dSAE, dIn), ("b_dec", decoderBias, 1, dIn),
+            ("W_enc", encoder, dIn, dSAE), ("b_enc", encoderBias, 1, dSAE), ("W_dec", decoder, dSAE, dIn),
+            ("b_dec", decoderBias, 1, dIn),
         ]
         switch architecture {
         case .topK(let k):
@@ -80,8 +111,23 @@ public struct SAE: Sendable {
                 "\(name) is (\(matrix.rows), \(matrix.cols)), expected (\(rows), \(cols)) to go with W_enc (\(dIn), \(dSAE))"
             )
         }
-        if case .fixedScale(let scale) = normalization, !(scale.isFinite && scale > 0) {
-            throw SutureError.invalidArgument("scale is \(scale), expected a finite number above 0")
+        for (name, matrix, _, _) in shapes {
+            if let bad = matrix.view.firstNonFinite() {
+                throw SutureError.invalidArgument(
+                    "\(name)[\(bad.row), \(bad.column)] is \(bad.value), expected finite numbers")
+            }
+        }
+        if case .gated(_, _, let magnitudeScale) = architecture,
+            let latent = (0..<dSAE).first(where: {
+                exp(Double(magnitudeScale[0, $0])) > Double(Float.greatestFiniteMagnitude)
+            })
+        {
+            throw SutureError.invalidArgument(
+                "r_mag[0, \(latent)] is \(magnitudeScale[0, latent]), expected a number whose exponential fits in float32"
+            )
+        }
+        if case .fixedScale(let scale) = normalization, !(1e-30...1e30).contains(scale) {
+            throw SutureError.invalidArgument("scale is \(scale), expected a finite number above 0 (1e-30 to 1e30)")
         }
         self.encoder = encoder
         self.encoderBias = encoderBias

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+import CSutureKernels
+
+/// Activations of a SAE on some tokens: for each token the latents that are active and how much.
+///
+/// Slots of a token are ordered largest value first, equal values by the lower latent; unused slots
+/// come last and have index -1 and value 0. The arrays stay where they are: C and Python look at
+/// them directly. Immutable once made.
+public final class SparseCodes: Sendable {
+    /// Tokens.
+    public let rows: Int
+    /// Slots a token.
+    public let width: Int
+    /// Latents of the SAE they belong to.
+    public let dSAE: Int
+    let indexBuffer: Buffer<Int32>
+    let valueBuffer: Buffer<Float>
+    let countBuffer: Buffer<Int32>
+    /// With a per-token normalisation: what the decoder needs to undo it, (scale, mean) a token.
+    let tokenScales: [TokenScale]?
+
+    /// (rows, width)
+    public var indices: UnsafePointer<Int32> { UnsafePointer(indexBuffer.pointer) }
+    /// (rows, width)
+    public var values: UnsafePointer<Float> { UnsafePointer(valueBuffer.pointer) }
+    /// Slots in use, (rows).
+    public var counts: UnsafePointer<Int32> { UnsafePointer(countBuffer.pointer) }
+
+    /// Copies `counts[row]` slots a row through `slots`, and fills up the rest.
+    init(
+        rows: Int, width: Int, dSAE: Int, tokenScales: [TokenScale]?,
+        slots: (_ row: Int) -> (count: Int, indices: UnsafePointer<Int32>, values: UnsafePointer<Float>)
+    ) throws {
+        let (size, overflow) = rows.multipliedReportingOverflow(by: width)
+        guard !overflow else {
+            throw SutureError.outOfMemory("codes of \(rows) rows and \(width) slots do not fit in memory")
+        }
+        self.rows = rows
+        self.width = width
+        self.dSAE = dSAE
+        self.tokenScales = tokenScales
+        indexBuffer = try Buffer(count: size, for: "codes")
+        valueBuffer = try Buffer(count: size, for: "codes")
+        countBuffer = try Buffer(count: rows, for: "codes")
+        for row in 0..<rows {
+            let (count, indices, values) = slots(row)
+            let (rowIndices, rowValues) = (indexBuffer.pointer + row * width, valueBuffer.pointer + row * width)
+            rowIndices.update(from: indices, count: count)
+            rowValues.update(from: values, count: count)
+            (rowIndices + count).update(repeating: -1, count: width - count)
+            (rowValues + count).update(repeating: 0, count: width - count)
+            countBuffer.pointer[row] = Int32(count)
+        }
+    }
+
+    /// Codes made elsewhere, in any slot order; a negative index marks an empty slot, whose value
+    /// does not matter. Values may have any sign: decoding is linear.
+    ///
+    /// - Parameter indices: (rows, width); `values` likewise.
+    /// - Throws: `SutureError.invalidArgument` for an index beyond `dSAE`, one that stands twice in a
+    ///   row, or a value that is not finite.
+    public convenience init(
+        dSAE: Int, rows: Int, width: Int, indices: UnsafePointer<Int32>, values: UnsafePointer<Float>
+    ) throws {
+        let slotIndices: Buffer<Int32> = try Buffer(count: width, for: "codes")
+        let slotValues: Buffer<Float> = try Buffer(count: width, for: "codes")
+        let (order, sorted): (Buffer<Int32>, Buffer<Float>) = (
+            try Buffer(count: width, for: "codes"), try Buffer(count: width, for: "codes")
+        )
+        // Found bad before anything is built; the row in which a latent was last seen, plus one.
+        var seen = [Int](repeating: 0, count: dSAE)
+        for row in 0..<rows {
+            for slot in 0..<width {
+                let (index, value) = (Int(indices[row * width + slot]), values[row * width + slot])
+                if index < 0 { continue }
+                guard index < dSAE else {
+                    throw SutureError.invalidArgument(
+                        "indices[\(row), \(slot)] is \(index), expected less than d_sae = \(dSAE)")
+                }
+                guard seen[index] != row + 1 else {
+                    throw SutureError.invalidArgument(
+                        "indices[\(row), \(slot)] is \(index), which stands in row \(row) before")
+                }
+                guard value.isFinite else {
+                    throw SutureError.invalidArgument("values[\(row), \(slot)] is \(value), expected finite numbers")
+                }
+                seen[index] = row + 1
+            }
+        }
+        try self.init(rows: rows, width: width, dSAE: dSAE, tokenScales: nil) { row in
+            // By latent first, so that equal values come out in the order of their latents.
+            let used = (row * width..<(row + 1) * width).filter { indices[$0] >= 0 }.sorted {
+                indices[$0] < indices[$1]
+            }
+            for (slot, source) in used.enumerated() { slotValues.pointer[slot] = values[source] }
+            if !used.isEmpty { sk_topk(slotValues.pointer, used.count, used.count, order.pointer, sorted.pointer) }
+            for slot in 0..<used.count { slotIndices.pointer[slot] = indices[used[Int(order.pointer[slot])]] }
+            return (used.count, UnsafePointer(slotIndices.pointer), UnsafePointer(sorted.pointer))
+        }
+    }
+
+    /// As a matrix (rows, dSAE), for small ones and tests.
+    public var dense: Matrix<Float> {
+        var result = Matrix<Float>(zeros: rows, dSAE)
+        for row in 0..<rows {
+            for slot in 0..<Int(counts[row]) {
+                result[row, Int(indices[row * width + slot])] = values[row * width + slot]
+            }
+        }
+        return result
+    }
+}
+
+/// What a per-token normalisation did to one token: `x = normalised * scale + mean`.
+struct TokenScale: Sendable {
+    var scale: Float = 1
+    var mean: Float = 0
+}
