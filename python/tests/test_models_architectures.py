@@ -189,6 +189,16 @@ def test_model_is_left_as_found(model: Any, ids: list[list[int]]) -> None:
         model.eval()
 
 
+def test_dropout_is_off(ids: list[list[int]]) -> None:
+    model = build("gpt2")
+    assert model.config.resid_pdrop > 0
+    rows, loss = extract(model, None, ids, 2)[2], next_token_loss(model, ids)
+    model.train()
+    np.testing.assert_array_equal(extract(model, None, ids, 2)[2], rows)
+    assert next_token_loss(model, ids) == loss
+    assert model.training
+
+
 def failing(_: Any) -> Any:
     raise RuntimeError("on purpose")
 

@@ -121,6 +121,17 @@ def test_skipped_positions_are_neither_mapped_nor_scored() -> None:
     assert changed.tokens == 1
 
 
+def test_end_of_text_is_predicted_but_predicts_nothing() -> None:
+    class PaddedWithEos:
+        all_special_ids = (0, 1)
+        bos_token_id, eos_token_id, pad_token_id = 0, 1, 1
+
+    ids = [[0, 50, 51, 1, 1, 1]]
+    loss = stitched_loss(A, B, random_stitch(), 1, 2, ids, PaddedWithEos())
+    assert loss.tokens == 2
+    assert loss.a == pytest.approx(next_token_loss(A, [[0, 50, 51, 1]], TOKENIZER))
+
+
 def test_table_and_dictionary() -> None:
     loss = stitched_loss(A, B, random_stitch(), 1, 2, TEXTS, TOKENIZER)
     table = str(loss).splitlines()
