@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+// Moments, and SVCCA from them.
+#include "core.h"
+
+static suture_moments *handle_of(PyObject *object) { return ((core_object *)object)->handle; }
+
+static PyObject *wrap(core_state *state, suture_moments *handle) {
+    PyObject *object = core_object_new(state->moments, handle);
+    if (!object) suture_moments_destroy(handle);
+    return object;
+}
+
+static PyObject *create(PyObject *module, PyObject *args) {
+    long long d_a, d_b;
+    if (!PyArg_ParseTuple(args, "LL", &d_a, &d_b)) return NULL;
+    core_state *state = core_state_of(module);
+    suture_moments *handle = NULL;
+    suture_status status = suture_moments_create(d_a, d_b, &handle);
+    if (status != SUTURE_OK) {
+        core_raise(state, status);
+        return NULL;
+    }
+    return wrap(state, handle);
+}
+
+static PyObject *deserialize(PyObject *module, PyObject *args) {
+    Py_buffer bytes;
+    if (!PyArg_ParseTuple(args, "y*", &bytes)) return NULL;
+    core_state *state = core_state_of(module);
+    suture_moments *handle = NULL;
+    core_call call;
+    core_call_begin(&call, state, NULL);
+    suture_status status = suture_moments_deserialize(bytes.buf, (uint64_t)bytes.len, &handle);
+    int failed = core_call_end(&call, status);
+    PyBuffer_Release(&bytes);
+    if (failed) {
+        suture_moments_destroy(handle);
+        return NULL;
+    }
+    return wrap(state, handle);
+}
+
+static PyObject *update(PyObject *self, PyObject *args) {
+    core_state *state = core_state_of_object(self);
+    PyObject *h_a, *h_b, *progress;
+    suture_matrix a, b;
+    if (!PyArg_ParseTuple(args, "O!O!O", state->rows, &h_a, state->rows, &h_b, &progress)) return NULL;
+    if (core_matrix(h_a, "h_a", &a) < 0 || core_matrix(h_b, "h_b", &b) < 0 || core_write(self) < 0) return NULL;
+    core_call call;
+    core_call_begin(&call, state, progress);
+    suture_status status = suture_moments_update(handle_of(self), &a, &b, &call.progress);
+    int failed = core_call_end(&call, status);
+    core_done_writing(self);
+    if (failed) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *merge(PyObject *self, PyObject *args) {
+    core_state *state = core_state_of_object(self);
+    PyObject *other;
+    if (!PyArg_ParseTuple(args, "O!", state->moments, &other)) return NULL;
+    if (core_read(other) < 0) return NULL;
+    if (core_write(self) < 0) {
+        core_done_reading(other);
+        return NULL;
+    }
+    core_call call;
+    core_call_begin(&call, state, NULL);
+    suture_status status = suture_moments_merge(handle_of(self), handle_of(other));
+    int failed = core_call_end(&call, status);
+    core_done_writing(self);
+    core_done_reading(other);
+    if (failed) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *info(PyObject *self, PyObject *unused) {
+    (void)unused;
+    int64_t d_a = 0, d_b = 0;
+    uint64_t tokens = 0;
+    if (core_read(self) < 0) return NULL;
+    suture_status status = suture_moments_info(handle_of(self), &d_a, &d_b, &tokens);
+    core_done_reading(self);
+    if (status != SUTURE_OK) {
+        core_raise(core_state_of_object(self), status);
+        return NULL;
+    }
+    return Py_BuildValue("(LLK)", (long long)d_a, (long long)d_b, (unsigned long long)tokens);
+}
+
+static PyObject *read_into(PyObject *self, PyObject *args) {
+    static const char *const names[] = {"mean_a", "mean_b", "cov_aa", "cov_ab", "cov_bb"};
+    PyObject *targets[5];
+    if (!PyArg_ParseTuple(args, "OOOOO", targets, targets + 1, targets + 2, targets + 3, targets + 4)) return NULL;
+    core_state *state = core_state_of_object(self);
+    int64_t d_a = 0, d_b = 0;
+    if (core_read(self) < 0) return NULL;
+    PyObject *result = NULL;
+    Py_buffer arrays[5] = {{0}};
+    suture_status status = suture_moments_info(handle_of(self), &d_a, &d_b, NULL);
+    if (status != SUTURE_OK) {
+        core_raise(state, status);
+        goto cleanup;
+    }
+    const int64_t counts[] = {d_a, d_b, d_a * d_a, d_a * d_b, d_b * d_b};
+    for (int i = 0; i < 5; i++) {
+        if (core_writable_array(targets[i], names[i], 'd', counts[i], &arrays[i]) < 0) goto cleanup;
+    }
+    core_call call;
+    core_call_begin(&call, state, NULL);
+    status = suture_moments_read(
+        handle_of(self), arrays[0].buf, arrays[1].buf, arrays[2].buf, arrays[3].buf, arrays[4].buf);
+    if (core_call_end(&call, status) < 0) goto cleanup;
+    Py_INCREF(Py_None);
+    result = Py_None;
+cleanup:
+    for (int i = 0; i < 5; i++) core_array_release(&arrays[i]);
+    core_done_reading(self);
+    return result;
+}
+
+static PyObject *serialize(PyObject *self, PyObject *unused) {
+    (void)unused;
+    core_state *state = core_state_of_object(self);
+    if (core_read(self) < 0) return NULL;
+    PyObject *bytes = NULL;
+    uint64_t size = 0;
+    suture_status status = suture_moments_serialize(handle_of(self), NULL, 0, &size);
+    if (status != SUTURE_OK) {
+        core_raise(state, status);
+        goto cleanup;
+    }
+    bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
+    if (!bytes) goto cleanup;
+    uint8_t *memory = (uint8_t *)PyBytes_AsString(bytes);
+    core_call call;
+    core_call_begin(&call, state, NULL);
+    status = suture_moments_serialize(handle_of(self), memory, size, &size);
+    if (core_call_end(&call, status) < 0) Py_CLEAR(bytes);
+cleanup:
+    core_done_reading(self);
+    return bytes;
+}
+
+static void dealloc(PyObject *self) {
+    suture_moments_destroy(handle_of(self));
+    core_object_free(self);
+}
+
+static PyMethodDef methods[] = {
+    {"update", update, METH_VARARGS, "update(h_a, h_b, progress): suture_moments_update()."},
+    {"merge", merge, METH_VARARGS, "merge(other): suture_moments_merge()."},
+    {"info", info, METH_NOARGS, "info(): (d_a, d_b, tokens)."},
+    {"read_into", read_into, METH_VARARGS,
+     "read_into(mean_a, mean_b, cov_aa, cov_ab, cov_bb): writes float64 arrays; None for those not wanted."},
+    {"serialize", serialize, METH_NOARGS, "serialize(): bytes."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot slots[] = {
+    {Py_tp_doc, "A suture_moments handle."},
+    {Py_tp_dealloc, dealloc},
+    {Py_tp_methods, methods},
+    {Py_tp_members, core_object_members},
+    {0, NULL},
+};
+
+static PyType_Spec spec = {
+    .name = "suture._core.Moments",
+    .basicsize = sizeof(core_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = slots,
+};
+
+static PyMethodDef functions[] = {
+    {"moments_create", create, METH_VARARGS, "moments_create(d_a, d_b)."},
+    {"moments_deserialize", deserialize, METH_VARARGS, "moments_deserialize(bytes)."},
+    {NULL, NULL, 0, NULL},
+};
+
+int core_add_moments(PyObject *module, core_state *state) {
+    if (core_add_type(module, &spec, &state->moments) < 0) return -1;
+    return PyModule_AddFunctions(module, functions);
+}

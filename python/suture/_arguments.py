@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks of single values: each names the argument, its value and what was expected."""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+
+def integer(name: str, value: Any, least: int, most: int | None = None) -> int:
+    """A whole number within bounds; what behaves as an index is one, a bool is not."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}, expected a whole number") from None
+    if number < least or (most is not None and number > most):
+        bounds = f"at least {least}" if most is None else f"{least} to {most}"
+        raise ValueError(f"{name} is {number}, expected {bounds}")
+    return number
+
+
+def real(
+    name: str, value: Any, *, least: float = 0.0, above: bool = False, most: float = math.inf
+) -> float:
+    """A finite number, at least (or above) `least`, and at most `most`."""
+    try:
+        if isinstance(value, (bool, str, bytes)):
+            raise TypeError
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} is {value!r}, expected a number") from None
+    low = number <= least if above else number < least
+    if low or not number <= most or math.isinf(number):
+        bounds = f"{'above' if above else 'at least'} {least:g}"
+        if most != math.inf:
+            bounds += f" and at most {most:g}"
+        raise ValueError(f"{name} is {number}, expected a finite number {bounds}")
+    return number
+
+
+def word(name: str, value: Any, options: Sequence[str]) -> str:
+    """One of a few words."""
+    listed = ", ".join(repr(option) for option in options)
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is {value!r}, expected one of {listed}")
+    if value not in options:
+        raise ValueError(f"{name} is {value!r}, expected one of {listed}")
+    return value
+
+
+def instance(name: str, value: Any, kind: type, expected: str) -> None:
+    """An object of a class."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} is a {type(value).__name__}, expected {expected}")
+
+
+@contextmanager
+def named(start: int = 0, **names: str) -> Iterator[None]:
+    """Puts the caller's names, and row numbers of the whole input, into messages of the core.
+
+    The core knows the parameters of its own functions and the rows of one block:
+    `named(4096, h_a="acts_a")` turns "h_a[3, 1] is nan" into "acts_a[4099, 1] is nan".
+    """
+    try:
+        yield
+    except ValueError as error:
+        text = str(error)
+        for parameter, name in names.items():
+            pattern = rf"(^|\bof |\bas ){parameter}\b(?:\[(\d+), (\d+)\])?"
+
+            def rename(found: re.Match[str], name: str = name) -> str:
+                lead, row, column = found.groups()
+                where = f"[{int(row) + start}, {column}]" if row is not None else ""
+                return f"{lead}{name}{where}"
+
+            text = re.sub(pattern, rename, text)
+        if text == str(error):
+            raise
+        raise type(error)(text) from None

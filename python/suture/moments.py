@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Means and second moments of paired activations: all that a stitch is fitted to."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _core
+from ._arguments import instance, integer, named
+from ._inputs import Acts, Stream, paired
+from ._progress import Meter, Progress
+
+__all__ = ["Moments"]
+
+Float64 = npt.NDArray[np.float64]
+
+
+class Moments:
+    """Streaming means and covariances of the activations of two models on the same tokens.
+
+    Gathered in float64, in memory that does not depend on the number of tokens. Moments of parts
+    of the data, merged in any order, equal those of one pass to 1e-10.
+
+    Args:
+        acts_a: activations of model A, (N, d_a) or (batch, position, d_a); an array, a path, or
+            an iterable of those.
+        acts_b: activations of model B on the same tokens, row by row.
+        d_a, d_b: widths, for moments that begin empty.
+        progress: True for a tqdm bar after two seconds, or a function of (done, total).
+
+    Raises:
+        TypeError, ValueError: naming the argument, its value and what was expected.
+
+    >>> import numpy as np, suture
+    >>> rng = np.random.default_rng(0)
+    >>> h_a = rng.normal(size=(100, 4)).astype(np.float32)
+    >>> h_b = rng.normal(size=(100, 6)).astype(np.float32)
+    >>> moments = suture.Moments(h_a, h_b)
+    >>> moments
+    Moments(100 tokens, d_a=4, d_b=6)
+    >>> bool(np.allclose(moments.mean_a, h_a.mean(0)))
+    True
+    """
+
+    def __init__(
+        self,
+        acts_a: Acts = None,
+        acts_b: Acts = None,
+        *,
+        d_a: int | None = None,
+        d_b: int | None = None,
+        progress: Progress = True,
+    ) -> None:
+        if (acts_a is None) != (acts_b is None):
+            missing = "acts_a" if acts_a is None else "acts_b"
+            raise TypeError(f"{missing} is None, expected activations: they come in pairs")
+        if acts_a is None:
+            # The core takes any width; so many that the covariances fit in memory are its limit.
+            width_a = integer("d_a", d_a, 1, 2**31 - 1)
+            width_b = integer("d_b", d_b, 1, 2**31 - 1)
+            self._core = _core.moments_create(width_a, width_b)
+            return
+        a = Stream(acts_a, "acts_a", None if d_a is None else (integer("d_a", d_a, 1), "d_a"))
+        b = Stream(acts_b, "acts_b", None if d_b is None else (integer("d_b", d_b, 1), "d_b"))
+        self._core = _gather(a, b, progress)
+
+    @classmethod
+    def _wrap(cls, core: _core.Moments) -> Self:
+        self = cls.__new__(cls)
+        self._core = core
+        return self
+
+    def update(self, acts_a: Acts, acts_b: Acts, *, progress: Progress = True) -> Self:
+        """Add paired activations; returns these moments.
+
+        If it raises (bad content, Ctrl-C), the moments are as they were before the call.
+
+        >>> import numpy as np, suture
+        >>> moments = suture.Moments(d_a=2, d_b=3)
+        >>> moments.update(np.ones((5, 2)), np.zeros((5, 3))).tokens
+        5
+        """
+        d_a, d_b, _ = self._core.info()
+        a, b = Stream(acts_a, "acts_a", (d_a, "d_a")), Stream(acts_b, "acts_b", (d_b, "d_b"))
+        self._core.merge(_gather(a, b, progress))
+        return self
+
+    def merge(self, other: Moments) -> Self:
+        """Add the moments of other tokens; returns these moments.
+
+        >>> import numpy as np, suture
+        >>> one = suture.Moments(np.ones((5, 2)), np.zeros((5, 3)))
+        >>> one.merge(suture.Moments(np.ones((4, 2)), np.ones((4, 3)))).tokens
+        9
+        """
+        instance("other", other, Moments, "Moments")
+        if other is self:
+            raise ValueError("other is these moments themselves, expected those of other tokens")
+        if (other.d_a, other.d_b) != (self.d_a, self.d_b):
+            raise ValueError(
+                f"other has d_a = {other.d_a} and d_b = {other.d_b}, expected {self.d_a} and "
+                f"{self.d_b}"
+            )
+        self._core.merge(other._core)
+        return self
+
+    @property
+    def d_a(self) -> int:
+        """Width of model A's activations."""
+        return self._core.info()[0]
+
+    @property
+    def d_b(self) -> int:
+        """Width of model B's activations."""
+        return self._core.info()[1]
+
+    @property
+    def tokens(self) -> int:
+        """Rows seen."""
+        return self._core.info()[2]
+
+    def _read(self, index: int, shape: tuple[int, ...]) -> Float64:
+        out = np.empty(shape, np.float64)
+        targets: list[Float64 | None] = [None] * 5
+        targets[index] = out
+        self._core.read_into(*targets)
+        return out
+
+    @property
+    def mean_a(self) -> Float64:
+        """(d_a,) mean of A's rows."""
+        return self._read(0, (self.d_a,))
+
+    @property
+    def mean_b(self) -> Float64:
+        """(d_b,) mean of B's rows."""
+        return self._read(1, (self.d_b,))
+
+    @property
+    def cov_aa(self) -> Float64:
+        """(d_a, d_a) covariance of A's rows, divided by the number of tokens."""
+        return self._read(2, (self.d_a, self.d_a))
+
+    @property
+    def cov_ab(self) -> Float64:
+        """(d_a, d_b) cross-covariance."""
+        return self._read(3, (self.d_a, self.d_b))
+
+    @property
+    def cov_bb(self) -> Float64:
+        """(d_b, d_b) covariance of B's rows."""
+        return self._read(4, (self.d_b, self.d_b))
+
+    def to_bytes(self) -> bytes:
+        """Everything, as bytes with a version and a checksum.
+
+        >>> import numpy as np, suture
+        >>> moments = suture.Moments(np.ones((5, 2)), np.zeros((5, 3)))
+        >>> suture.Moments.from_bytes(moments.to_bytes()).tokens
+        5
+        """
+        return self._core.serialize()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Moments from `to_bytes`.
+
+        Raises:
+            FormatError: `data` is damaged, cut short or something else.
+
+        >>> import suture
+        >>> suture.Moments.from_bytes(b"abc")
+        Traceback (most recent call last):
+        suture.FormatError: ...
+        """
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(f"data is a {type(data).__name__}, expected bytes")
+        with named(bytes="data"):
+            return cls._wrap(_core.moments_deserialize(data))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self).from_bytes, (self.to_bytes(),)
+
+    def __repr__(self) -> str:
+        d_a, d_b, tokens = self._core.info()
+        return f"Moments({tokens} tokens, d_a={d_a}, d_b={d_b})"
+
+
+def _gather(a: Stream, b: Stream, progress: Progress) -> _core.Moments:
+    """One pass. Into new moments, so that nobody sees half of it if it fails."""
+    core = _core.moments_create(a.cols, b.cols)
+    with Meter(progress, "moments", a.total if a.total is not None else b.total) as meter:
+        for start, h_a, h_b in paired(a, b):
+            with named(start, h_a=a.name, h_b=b.name):
+                core.update(h_a, h_b, meter.part(start, h_a.rows))
+    return core
+
+
+def moments_of(
+    acts_a: Acts | Moments, acts_b: Acts, progress: Progress, d: tuple[int, int] | None = None
+) -> Moments:
+    """Moments as they are given, or of activations of the expected widths."""
+    if isinstance(acts_a, Moments):
+        if acts_b is not None:
+            raise TypeError(
+                f"acts_b is a {type(acts_b).__name__}, expected None beside moments as acts_a"
+            )
+        if d is not None and (acts_a.d_a, acts_a.d_b) != d:
+            raise ValueError(
+                f"acts_a is {acts_a!r}, expected moments with d_a = {d[0]} and d_b = {d[1]}"
+            )
+        return acts_a
+    for name, acts in (("acts_a", acts_a), ("acts_b", acts_b)):
+        if acts is None:
+            raise TypeError(f"{name} is None, expected activations (or moments as acts_a)")
+    a = Stream(acts_a, "acts_a", d and (d[0], "d_a"))
+    b = Stream(acts_b, "acts_b", d and (d[1], "d_b"))
+    return Moments._wrap(_gather(a, b, progress))
