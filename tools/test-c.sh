@@ -15,12 +15,14 @@ trap 'rm -rf "$files"' EXIT
 export LD_LIBRARY_PATH="$PWD/$library${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 
 warnings=(-Wall -Wextra -Werror -pedantic)
-compile() { # SOURCE
-    local output
+# A program is a source file, or a folder of them.
+compile() { # SOURCE OR FOLDER
+    local output sources=("$1")
     output=$build/$(tr /. -- <<<"$1")
-    case $1 in
-        *.c) gcc -std=c11 -D_DEFAULT_SOURCE -O1 -g "${warnings[@]}" -IInclude "$1" -o "$output" -L"$library" -lsuture -lm ;;
-        *.cpp) g++ -std=c++17 -O1 -g "${warnings[@]}" -IInclude "$1" -o "$output" -L"$library" -lsuture -pthread ;;
+    [[ ! -d $1 ]] || sources=("$1"/*.c)
+    case ${sources[0]} in
+        *.cpp) g++ -std=c++17 -O1 -g "${warnings[@]}" -IInclude "${sources[@]}" -o "$output" -L"$library" -lsuture -pthread ;;
+        *) gcc -std=c11 -O1 -g "${warnings[@]}" -IInclude "${sources[@]}" -o "$output" -L"$library" -lsuture -lm ;;
     esac
     printf '%s\n' "$output"
 }
@@ -37,8 +39,8 @@ check_header clang++ -std=c++17 "$files/header.cpp"
 
 status=0
 covered=
-for source in Tests/C/*.c Tests/C/*.cpp; do
-    [[ -e $source ]] || continue
+for source in Tests/C/*.c Tests/C/*.cpp Tests/C/*/; do
+    source=${source%/}
     program=$(compile "$source")
     folder=$files/$(basename "$program")
     mkdir "$folder"
