@@ -46,6 +46,8 @@ private final class ParallelJob: Sendable {
     let next = Atomic<Int>(0)
     let failed = Atomic<Bool>(false)
     let finished = Atomic<Int>(0)
+    /// Helper threads that have no more to do.
+    let ended = Atomic<Int>(0)
     let count: Int
     let body: @Sendable (_ index: Int) throws -> Void
     let firstError = Mutex<(index: Int, error: any Error)?>(nil)
@@ -65,12 +67,29 @@ private final class ParallelJob: Sendable {
                 finished.add(1, ordering: .relaxed)
                 try report?()
             } catch {
-                // The lowest failing index is the one to tell, whichever thread came first.
-                firstError.withLock { known in
-                    if known.map({ index < $0.index }) ?? true { known = (index, error) }
-                }
-                failed.store(true, ordering: .relaxed)
+                fail(index, error)
             }
+        }
+    }
+
+    /// The lowest failing index is the one to tell, whichever thread came first.
+    private func fail(_ index: Int, _ error: any Error) {
+        firstError.withLock { known in
+            if known.map({ index < $0.index }) ?? true { known = (index, error) }
+        }
+        failed.store(true, ordering: .relaxed)
+    }
+
+    /// Reports every 10 ms until `helpers` threads have ended, or a report asks to stop.
+    func wait(for helpers: Int, report: () throws -> Void) {
+        var (pause, waited): (UInt32, UInt32) = (50, 0)
+        while ended.load(ordering: .relaxed) < helpers {
+            usleep(pause)
+            waited += pause
+            pause = min(pause * 2, 2000)
+            guard waited >= 10_000 else { continue }
+            waited = 0
+            do { try report() } catch { return fail(count, error) }
         }
     }
 }
@@ -82,7 +101,8 @@ private final class ParallelJob: Sendable {
 /// Results must not depend on which thread runs which index: that is what makes them the same
 /// bits for any number of threads. Threads live for the call only, so that a forked child can call.
 ///
-/// - Parameter progress: reported on the calling thread between its own indices, as indices done.
+/// - Parameter progress: reported on the calling thread between its own indices and while it waits
+///   for other threads to end theirs, as indices done.
 public func parallelFor(
     _ count: Int, progress: Progress = .none, base: Int = 0, total: Int? = nil,
     _ body: @escaping @Sendable (_ index: Int) throws -> Void
@@ -97,7 +117,9 @@ public func parallelFor(
             &thread, nil,
             { raw in
                 guard let raw else { return nil }
-                Unmanaged<ParallelJob>.fromOpaque(raw).takeRetainedValue().work(report: nil)
+                let job = Unmanaged<ParallelJob>.fromOpaque(raw).takeRetainedValue()
+                job.work(report: nil)
+                job.ended.add(1, ordering: .relaxed)
                 return nil
             }, argument.toOpaque())
         guard status == 0 else {
@@ -107,9 +129,10 @@ public func parallelFor(
         }
         helpers.append(thread)
     }
-    job.work(report: {
-        try progress.report(base + job.finished.load(ordering: .relaxed), of: total ?? count)
-    })
+    let report = { try progress.report(base + job.finished.load(ordering: .relaxed), of: total ?? count) }
+    job.work(report: report)
+    // The last indices of other threads may take long: reports go on meanwhile.
+    if progress.isObserved { job.wait(for: helpers.count, report: report) }
     for thread in helpers { pthread_join(thread, nil) }
     if let failure = job.firstError.withLock({ $0 }) { throw failure.error }
 }

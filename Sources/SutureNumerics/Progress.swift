@@ -15,6 +15,9 @@ public struct Progress {
     /// No reports, no cancelling.
     public static var none: Progress { Progress(nil) }
 
+    /// Whether anybody listens.
+    public var isObserved: Bool { callback != nil }
+
     /// - Throws: `SutureError.cancelled` if the callback asks to stop.
     public func report(_ done: Int, of total: Int) throws {
         guard let callback else { return }

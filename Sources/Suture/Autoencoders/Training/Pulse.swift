@@ -10,8 +10,10 @@ final class Pulse: @unchecked Sendable {
     private let caller = pthread_self()
     private let total: Int
     private var last: UInt64 = 0
+    /// How far the step was when last told, so that reports never go back.
+    private var latest = 0
     /// Tokens of finished steps.
-    var base = 0
+    var base = 0 { didSet { latest = 0 } }
     /// While the weights change a wish to cancel is kept for later: a step is applied wholly.
     private(set) var defersCancel = false
     private var cancelled = false
@@ -19,6 +21,12 @@ final class Pulse: @unchecked Sendable {
     init(_ progress: Progress, total: Int) {
         self.progress = progress
         self.total = total
+    }
+
+    /// For the parallel sections of a step: repeats where the step is.
+    var repeated: Progress {
+        guard progress.isObserved else { return .none }
+        return Progress { [self] _, _ in (try? beat(latest)) != nil }
     }
 
     /// - Parameter done: tokens of the step at work.
@@ -32,9 +40,10 @@ final class Pulse: @unchecked Sendable {
     }
 
     private func report(_ done: Int) throws {
+        latest = max(latest, done)
         if defersCancel && cancelled { return }
         do {
-            try progress.report(min(base + done, total), of: total)
+            try progress.report(min(base + latest, total), of: total)
         } catch {
             guard defersCancel else { throw error }
             cancelled = true

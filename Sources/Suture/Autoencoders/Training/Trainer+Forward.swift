@@ -23,7 +23,7 @@ extension Trainer {
         let weights = self.weights
         let shared = Unchecked((tokens, memory, weights, scratch))
         try BLAS.singleThreaded {
-            try parallelFor(memory.blocks) { block in
+            try parallelFor(memory.blocks, progress: pulse.repeated) { block in
                 let (tokens, memory, weights, scratch) = shared.value
                 let first = block * memory.blockRows
                 let range = first..<min(first + memory.blockRows, memory.rows)

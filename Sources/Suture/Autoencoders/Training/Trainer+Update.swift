@@ -78,7 +78,7 @@ extension Trainer {
         _ body: @escaping @Sendable (_ latents: Range<Int>, _ scratch: UnsafeMutablePointer<Float>) -> Void
     ) throws {
         let (dIn, dSAE, width) = (dIn, dSAE, Trainer.latentBlock)
-        try parallelFor((dSAE + width - 1) / width) { block in
+        try parallelFor((dSAE + width - 1) / width, progress: pulse?.repeated ?? .none) { block in
             withUnsafeTemporaryAllocation(of: Float.self, capacity: 2 * dIn + width) { scratch in
                 if let base = scratch.baseAddress {
                     body(block * width..<min((block + 1) * width, dSAE), base)
