@@ -5,17 +5,17 @@
 final class StepWorkspace {
     let capacity: Int
     let blockRows: Int
-    private let input: Storage<Float>
-    private let error: Storage<Float>
-    private let indices: Storage<Int32>
-    private let values: Storage<Float>
-    private let slopes: Storage<Float>
-    private let counts: Storage<Int32>
-    private let sums: Storage<Double>
-    private let groups: Storage<Int>
-    private let groupedTokens: Storage<Int32>
-    private let groupedValues: Storage<Float>
-    private let groupedSlopes: Storage<Float>
+    private let input: Buffer<Float>
+    private let error: Buffer<Float>
+    private let indices: Buffer<Int32>
+    private let values: Buffer<Float>
+    private let slopes: Buffer<Float>
+    private let counts: Buffer<Int32>
+    private let sums: Buffer<Double>
+    private let groups: Buffer<Int>
+    private let groupedTokens: Buffer<Int32>
+    private let groupedValues: Buffer<Float>
+    private let groupedSlopes: Buffer<Float>
 
     init(capacity: Int, dIn: Int, dSAE: Int, k: Int, blockRows: Int) throws {
         self.capacity = capacity
@@ -26,17 +26,17 @@ final class StepWorkspace {
             throw SutureError.invalidArgument("a step on \(capacity) tokens, expected at most \(Trainer.rowLimit)")
         }
         let blocks = (capacity + blockRows - 1) / blockRows
-        input = try Storage(elements)
-        error = try Storage(elements)
-        indices = try Storage(slots)
-        values = try Storage(slots)
-        slopes = try Storage(slots)
-        counts = try Storage(capacity)
-        sums = try Storage(blocks * BlockSums.width(dIn))
-        groups = try Storage(dSAE + 1)
-        groupedTokens = try Storage(slots)
-        groupedValues = try Storage(slots)
-        groupedSlopes = try Storage(slots)
+        input = try Buffer(zeros: elements)
+        error = try Buffer(zeros: elements)
+        indices = try Buffer(zeros: slots)
+        values = try Buffer(zeros: slots)
+        slopes = try Buffer(zeros: slots)
+        counts = try Buffer(zeros: capacity)
+        sums = try Buffer(zeros: blocks * BlockSums.width(dIn))
+        groups = try Buffer(zeros: dSAE + 1)
+        groupedTokens = try Buffer(zeros: slots)
+        groupedValues = try Buffer(zeros: slots)
+        groupedSlopes = try Buffer(zeros: slots)
     }
 
     func memory(dIn: Int, dSAE: Int, k: Int, rows: Int) -> StepMemory {

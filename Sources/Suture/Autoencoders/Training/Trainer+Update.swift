@@ -4,12 +4,12 @@ import Glibc
 
 /// First and second moments of one array of parameters.
 struct AdamMoments {
-    let first: Storage<Float>
-    let second: Storage<Float>
+    let first: Buffer<Float>
+    let second: Buffer<Float>
 
     init(_ count: Int) throws {
-        first = try Storage(count)
-        second = try Storage(count)
+        first = try Buffer(zeros: count)
+        second = try Buffer(zeros: count)
     }
 }
 
@@ -96,7 +96,7 @@ extension Trainer {
         if weights.subtractsDecoderBias {
             let width = Trainer.latentBlock
             let blocks = (memory.dSAE + width - 1) / width
-            let parts = try Storage<Double>(blocks * dIn)
+            let parts = try Buffer<Double>(zeros: blocks * dIn)
             defer { withExtendedLifetime(parts) {} }
             let shared = Unchecked((memory, weights, parts.pointer))
             try forLatentBlocks(pulse, done: memory.rows) { latents, _ in
@@ -154,8 +154,8 @@ extension Trainer {
     /// All gradients, written out.
     func gradientMatrices(_ memory: StepMemory, _ totals: StepTotals) throws -> TrainingGradients {
         let decoderBias = try decoderBiasGradient(memory, totals, pulse: nil)
-        let encoder = try Storage<Float>(dSAE * dIn)
-        let bias = try Storage<Float>(dSAE)
+        let encoder = try Buffer<Float>(zeros: dSAE * dIn)
+        let bias = try Buffer<Float>(zeros: dSAE)
         defer { withExtendedLifetime((encoder, bias)) {} }
         let decoder = try FloatMatrix(rows: dSAE, cols: dIn) { decoder in
             let shared = Unchecked((memory, encoder.pointer, bias.pointer, decoder))

@@ -33,16 +33,16 @@ public final class Trainer {
     /// Of the SAE it began with; goes to the trained one.
     public let metadata: Metadata
 
-    private let encoder: Storage<Float>
-    private let encoderBias: Storage<Float>
-    private let decoder: Storage<Float>
-    private let decoderBias: Storage<Float>
+    private let encoder: Buffer<Float>
+    private let encoderBias: Buffer<Float>
+    private let decoder: Buffer<Float>
+    private let decoderBias: Buffer<Float>
     let encoderMoments: AdamMoments
     let encoderBiasMoments: AdamMoments
     let decoderMoments: AdamMoments
     let decoderBiasMoments: AdamMoments
     /// (d_sae): `tokens` after the last step in which the latent fired; 0 if it has not.
-    let lastFired: Storage<Int>
+    let lastFired: Buffer<Int>
     let scratch: ScratchPool
     private let blockRows: Int
     private var workspace: StepWorkspace?
@@ -94,15 +94,15 @@ public final class Trainer {
                     "\(name)[\(bad.row), \(bad.column)] is \(bad.value), expected finite numbers")
             }
         }
-        encoder = try Storage(dSAE * dIn)
-        encoderBias = try Storage(dSAE)
-        decoder = try Storage(dSAE * dIn)
-        decoderBias = try Storage(dIn)
+        encoder = try Buffer(zeros: dSAE * dIn)
+        encoderBias = try Buffer(zeros: dSAE)
+        decoder = try Buffer(zeros: dSAE * dIn)
+        decoderBias = try Buffer(zeros: dIn)
         encoderMoments = try AdamMoments(dSAE * dIn)
         encoderBiasMoments = try AdamMoments(dSAE)
         decoderMoments = try AdamMoments(dSAE * dIn)
         decoderBiasMoments = try AdamMoments(dIn)
-        lastFired = try Storage(dSAE)
+        lastFired = try Buffer(zeros: dSAE)
         // 4 MB of scores a thread where that makes blocks large enough for the product to be fast.
         blockRows = max(64, min(256, (1 << 20) / dSAE / 16 * 16))
         scratch = ScratchPool(size: blockRows * dSAE)
