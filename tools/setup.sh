@@ -5,7 +5,7 @@
 #   tools/setup.sh packages   compiler, OpenBLAS, Python with venv (Debian packages), Swift found
 #   tools/setup.sh package    + .venv with the Python package, built from this checkout
 #   tools/setup.sh run        + what the demo needs (torch, transformers)
-#   tools/setup.sh check      packages + formatters and type checker
+#   tools/setup.sh check      packages + formatters and type checker, and what the types come from
 #   tools/setup.sh test       run + check + what the tests compare with
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -123,7 +123,7 @@ swift=$(find_swift)
 PATH=$(dirname "$swift"):$PATH
 [[ $steps != packages ]] || exit 0
 make_venv
-if [[ $steps == run || $steps == test ]]; then
+if [[ $steps != package ]]; then
     stamped torch "$torch_version" install_torch
     requirements run
 fi
