@@ -142,8 +142,110 @@ suture_status suture_moments_serialize(const suture_moments *moments, uint8_t *b
 /// version; SUTURE_ERROR_OUT_OF_MEMORY.
 suture_status suture_moments_deserialize(const uint8_t *bytes, uint64_t size, suture_moments **out);
 
+/// How alike the two streams are: singular vector canonical correlation analysis (Raghu et al.
+/// 2017). On each side the fewest singular directions that hold variance_kept of the variance (0 <
+/// variance_kept <= 1; 0.99 is usual), canonical correlations between them, and their mean over the
+/// smaller number of kept directions. Set out->struct_size first.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for variance_kept out of range, fewer than two tokens, or
+/// a side that is the same in all tokens; SUTURE_ERROR_OUT_OF_MEMORY; SUTURE_ERROR_NUMERICAL.
+suture_status suture_svcca(const suture_moments *moments, double variance_kept,
+    suture_svcca_report *out);
+
 /// Releases moments. NULL is fine.
 void suture_moments_destroy(suture_moments *moments);
+
+// -------------------------------------------------------------------------------------------------
+// Stitches
+// -------------------------------------------------------------------------------------------------
+
+/// Fits the affine maps between two residual streams that minimise the joint objective with
+/// inversion penalty config->alpha on the rows that moments has seen. The result is exact: a
+/// stationary point reached by descent from least squares (which it is for alpha 0), not a number
+/// of gradient steps. float64 inside, float32 weights; the same moments give the same bits for any
+/// number of threads.
+///
+/// report may be NULL; else set report->struct_size first. Its objectives are those of the float32
+/// weights on the fitted rows. Covariances without full rank get a ridge and a warning bit, and
+/// still a usable stitch. Progress is in steps, of an unknown number.
+///
+/// *out is the caller's, to be released with suture_stitch_destroy(). Its metadata has the tokens,
+/// alpha and the objective; add models and layers with suture_stitch_set_metadata().
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for settings out of range, fewer than two tokens, or a
+/// side that is the same in all tokens; SUTURE_ERROR_NUMERICAL if a ridge that was given is too
+/// small; SUTURE_ERROR_CANCELLED; SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_stitch_fit(const suture_moments *moments, const suture_stitch_config *config,
+    const suture_progress *progress, suture_stitch **out, suture_stitch_report *report);
+
+/// A stitch from weights: P_up (d_a, d_b), b_up (1, d_b), P_down (d_b, d_a), b_down (1, d_a), of
+/// any element types; they are copied, as float32.
+///
+/// *out is the caller's, to be released with suture_stitch_destroy().
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for shapes that do not fit together or a value that is not
+/// finite; SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_stitch_create(const suture_matrix *P_up, const suture_matrix *b_up,
+    const suture_matrix *P_down, const suture_matrix *b_down, suture_stitch **out);
+
+/// The sizes of the two streams. Each out-pointer may be NULL.
+suture_status suture_stitch_info(const suture_stitch *stitch, int64_t *d_a, int64_t *d_b);
+
+/// A view of one of the weights, float32, in the stitch's own memory: read it only, and only while
+/// the stitch lives.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for an unknown weight.
+suture_status suture_stitch_weight(const suture_stitch *stitch, suture_stitch_weight_name which,
+    suture_matrix *out);
+
+/// Maps rows: up, h (N, d_a) to h P_up + b_up (N, d_b); down, h (N, d_b) to h P_down + b_down
+/// (N, d_a). h has any element type; out points to a float32 matrix of the caller's. N may be 0.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for other shapes or a value that is not finite,
+/// SUTURE_ERROR_CANCELLED; in the last two cases the output may be partly written.
+suture_status suture_stitch_apply(const suture_stitch *stitch, suture_direction direction,
+    const suture_matrix *h, const suture_progress *progress, const suture_matrix *out);
+
+/// The terms of the objective of a stitch on the rows that moments has seen, held-out ones for
+/// example, in float64 and exact. Set out->struct_size first.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT if the sizes differ, no token was seen, or alpha is
+/// negative or not finite; SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_stitch_objective(const suture_stitch *stitch, const suture_moments *moments,
+    double alpha, suture_objective *out);
+
+/// What is known about where the stitch comes from, as a JSON object: model_a, layer_a, model_b,
+/// layer_b, tokens, alpha, objective, where known. *size is the number of bytes with the final NUL;
+/// with json NULL, only *size is written.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT if capacity is below *size; nothing is written but *size.
+suture_status suture_stitch_metadata(const suture_stitch *stitch, char *json, uint64_t capacity,
+    uint64_t *size);
+
+/// Replaces the metadata with a JSON object. Not for use at the same time as another call on the
+/// same stitch.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT if json is no JSON object in UTF-8; then nothing has
+/// changed.
+suture_status suture_stitch_set_metadata(suture_stitch *stitch, const char *json);
+
+/// Writes the stitch to one .safetensors file: tensors P_up, b_up, P_down, b_down, and its
+/// metadata. The file appears whole or not at all; an existing one is replaced.
+///
+/// Errors: SUTURE_ERROR_IO.
+suture_status suture_stitch_save(const suture_stitch *stitch, const char *path);
+
+/// Reads a stitch that suture_stitch_save() wrote, or any .safetensors file with those four tensors
+/// in a floating-point type.
+///
+/// *out is the caller's, to be released with suture_stitch_destroy().
+///
+/// Errors: SUTURE_ERROR_IO if the file cannot be read, SUTURE_ERROR_FORMAT if it is not such a
+/// file, SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_stitch_load(const char *path, suture_stitch **out);
+
+/// Releases a stitch. NULL is fine. Views of its weights are no longer valid.
+void suture_stitch_destroy(suture_stitch *stitch);
 
 #ifdef __cplusplus
 }

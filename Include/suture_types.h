@@ -134,7 +134,8 @@ typedef struct suture_stitch_config {
     uint64_t struct_size;
     /// Weight of the two inversion terms, finite and >= 0. No default: 0 means 0. The paper uses 1.
     double alpha;
-    /// Stop when the relative decrease and the relative gradient norm fall below it. Default 1e-7.
+    /// Stop when the relative decrease of a step and the relative gradient norm fall below it.
+    /// Default 1e-5: the objective is then within about 1e-10 of its end.
     double tolerance;
     /// Most steps. Default 1000.
     int32_t max_iterations;
@@ -158,7 +159,8 @@ typedef struct suture_objective {
     /// MSE(up(down(h_B)), h_B), before the factor alpha.
     double b_round_trip;
     double total;
-    /// Variance of h_B that up(h_A) explains: 1 - MSE / variance; likewise of h_A by down(h_B).
+    /// Variance of h_B that up(h_A) explains: 1 - MSE / variance; likewise of h_A by down(h_B). 0
+    /// where there is no variance.
     double up_explained_variance;
     double down_explained_variance;
     /// Rows the figures rest on.
@@ -178,10 +180,12 @@ typedef enum suture_warning {
 /// What a fit did.
 typedef struct suture_stitch_report {
     uint64_t struct_size;
-    /// Objective at the start (least squares, alpha = 0 solution) and at the end, on the fitted rows.
+    /// Objective at the start (least squares, alpha = 0 solution) and at the end, on the fitted rows,
+    /// of float32 weights.
     suture_objective before;
     suture_objective after;
-    /// Norm of the gradient at the end, relative to that at P = 0.
+    /// Norm of the gradient at the end, relative to that at P = 0, both in coordinates in which the
+    /// activations are white.
     double gradient_norm;
     /// Ridge used, relative to the mean diagonal of each covariance.
     double ridge;

@@ -150,6 +150,31 @@ public func suture_moments_deserialize(
     }
 }
 
+/// How alike the two streams are: singular vector canonical correlation analysis (Raghu et al. 2017).
+/// On each side the fewest singular directions that hold variance_kept of the variance (0 <
+/// variance_kept <= 1; 0.99 is usual), canonical correlations between them, and their mean over the
+/// smaller number of kept directions. Set out->struct_size first.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for variance_kept out of range, fewer than two tokens, or a
+/// side that is the same in all tokens; SUTURE_ERROR_OUT_OF_MEMORY; SUTURE_ERROR_NUMERICAL.
+@c
+public func suture_svcca(
+    _ moments: UnsafePointer<suture_moments>?, _ variance_kept: Double,
+    _ out: UnsafeMutablePointer<suture_svcca_report>?
+) -> suture_status {
+    boundary {
+        let moments = try SutureABI.moments(moments).moments
+        let out = try required(out, "out")
+        try structSize(UnsafeRawPointer(out), "out", of: suture_svcca_report.self)
+        let result = try moments.svcca(varianceKept: variance_kept)
+        var report = suture_svcca_report()
+        report.mean_correlation = result.meanCorrelation
+        report.kept_a = Int64(result.keptA)
+        report.kept_b = Int64(result.keptB)
+        try writeReport(report, to: out, "out")
+    }
+}
+
 /// Releases moments. NULL is fine.
 @c
 public func suture_moments_destroy(_ moments: UnsafeMutablePointer<suture_moments>?) { destroyHandle(moments) }

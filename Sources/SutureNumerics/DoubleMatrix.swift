@@ -46,6 +46,21 @@ public final class DoubleMatrix: @unchecked Sendable {
         return result
     }
 
+    public func transposed() throws -> DoubleMatrix {
+        let result = try DoubleMatrix(rows: cols, cols: rows)
+        // Blocks of 32 keep both sides in cache.
+        for rowBlock in stride(from: 0, to: rows, by: 32) {
+            for colBlock in stride(from: 0, to: cols, by: 32) {
+                for row in rowBlock..<min(rowBlock + 32, rows) {
+                    for col in colBlock..<min(colBlock + 32, cols) {
+                        result.pointer[col * rows + row] = pointer[row * cols + col]
+                    }
+                }
+            }
+        }
+        return result
+    }
+
     public func fill(_ value: Double) { pointer.update(repeating: value, count: count) }
 
     /// A copy of the numbers, row by row.

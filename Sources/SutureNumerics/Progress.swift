@@ -23,4 +23,19 @@ public struct Progress {
         guard let callback else { return }
         if !callback(UInt64(max(done, 0)), UInt64(max(total, 0))) { throw SutureError.cancelled }
     }
+
+    /// For work that counts blocks of rows: reports rows done of `rows`.
+    public func inRows(_ rows: Int, of blockRows: Int) -> Progress {
+        guard let callback else { return self }
+        return Progress { done, _ in
+            let (product, overflow) = done.multipliedReportingOverflow(by: UInt64(blockRows))
+            return callback(overflow ? UInt64(rows) : min(product, UInt64(rows)), UInt64(rows))
+        }
+    }
+
+    /// For work on the side: always reports the same.
+    public func fixed(_ done: Int, of total: Int) -> Progress {
+        guard let callback else { return self }
+        return Progress { _, _ in callback(UInt64(done), UInt64(total)) }
+    }
 }

@@ -31,23 +31,14 @@ extension Moments {
 
         let pass = try MomentsPass(a: a, b: b)
         let rows = a.rows
-        try BLAS.singleThreaded {
-            try pass.run(
-                progress: Progress { done, _ in
-                    (try? progress.report(min(Int(done) * Self.blockRows, rows), of: rows)) != nil
-                })
-        }
+        let end = progress.fixed(rows, of: rows)
+        try BLAS.singleThreaded { try pass.run(progress: progress.inRows(rows, of: Self.blockRows)) }
         // The new sums are complete before the old ones are let go.
         var result = pass.lanes[0].moments(dA: dA, dB: dB)
         for lane in pass.lanes.dropFirst() {
-            result = try result.absorbing(
-                lane.moments(dA: dA, dB: dB),
-                progress: Progress { _, _ in (try? progress.report(rows, of: rows)) != nil })
+            result = try result.absorbing(lane.moments(dA: dA, dB: dB), progress: end)
         }
-        if tokens > 0 {
-            result = try result.absorbing(
-                self, progress: Progress { _, _ in (try? progress.report(rows, of: rows)) != nil })
-        }
+        if tokens > 0 { result = try result.absorbing(self, progress: end) }
         self = result
     }
 }
@@ -122,7 +113,7 @@ private struct MomentsPass: Sendable {
                         accumulate(lane: lanes[i], tile: 0)
                     }
                 } else {
-                    let note = Progress { _, _ in (try? progress.report(first, of: blocks)) != nil }
+                    let note = progress.fixed(first, of: blocks)
                     try parallelFor(active * chunks.count, progress: note) { task in
                         let i = task / chunks.count
                         try load(block: first + i, lane: lanes[i], chunk: task % chunks.count)

@@ -115,6 +115,12 @@ public struct Moments: Sendable {
         target.update(from: mean.pointer + dA, count: dB)
     }
 
+    /// Both, as arrays.
+    var means: (a: [Double], b: [Double]) {
+        let all = mean.elements
+        return (Array(all[..<dA]), Array(all[dA...]))
+    }
+
     func requireTokens(_ name: String = "moments") throws {
         guard tokens > 0 else { throw SutureError.invalidArgument("\(name) has seen no tokens, expected at least 1") }
     }
