@@ -25,7 +25,7 @@ test-c: lib ## C and C++ programs and the examples, against Include/suture.h and
 
 test-python: ## Python tests, in .venv with the package as installed
 	@tools/setup.sh test
-	@cd python && ../$(PYTHON) -m pytest
+	@$(PYTHON) -m pytest -c python/pyproject.toml python/tests
 
 check: lib ## format, lint, types, header drift, exported symbols, licence lines
 	@tools/setup.sh check
