@@ -146,10 +146,10 @@ func matrix(
         throw SutureError.invalidArgument("\(name).cols is \(valueCols), expected 1 to \(sizeLimit)")
     }
     if let (expected, what) = rows, valueRows != expected {
-        throw SutureError.invalidArgument("\(name) has \(valueRows) rows, expected \(what) = \(expected)")
+        throw SutureError.invalidArgument("\(name) has \(valueRows) rows, expected \(named(expected, what))")
     }
     if let (expected, what) = cols, valueCols != expected {
-        throw SutureError.invalidArgument("\(name) has \(valueCols) columns, expected \(what) = \(expected)")
+        throw SutureError.invalidArgument("\(name) has \(valueCols) columns, expected \(named(expected, what))")
     }
     let stride = value.row_stride == 0 ? valueCols : Int(value.row_stride)
     guard stride >= valueCols else {
@@ -167,6 +167,9 @@ func matrix(
     return MatrixView(
         base: value.data.map { UnsafeRawPointer($0) }, rows: valueRows, cols: valueCols, rowStride: stride, type: type)
 }
+
+/// "d_in = 512", and plain "1" for a number that has no name.
+private func named(_ number: Int, _ name: String) -> String { name == "\(number)" ? name : "\(name) = \(number)" }
 
 /// A caller's float32 matrix to write results to.
 func outputMatrix(
