@@ -9,8 +9,13 @@
 
 #include "suture.h"
 
+#ifdef CHECK_SHARED  // programs of several files define the two counters themselves
+extern int failures;
+extern int checks;
+#else
 static int failures = 0;
 static int checks = 0;
+#endif
 
 #define CHECK(condition, ...)                                    \
     do {                                                         \

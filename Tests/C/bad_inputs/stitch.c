@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+// The library, moments and stitches.
+#include "table.h"
+
+void library_rows(void) {
+    ROW(INVALID, "threads|-1", "negative", suture_set_threads(-1));
+    ROW(INVALID, "threads|1025|1024", "beyond the limit", suture_set_threads(1025));
+    ROW(INVALID, "out|NULL", "NULL", suture_cpu_info(NULL));
+    SIZE_ROWS("out", out_cpu, suture_cpu_info(&out_cpu));
+}
+
+void moments_rows(void) {
+    ROW(INVALID, "d_a|0", "zero", suture_moments_create(0, D_B, &out_moments));
+    ROW(INVALID, "d_a|-3", "negative", suture_moments_create(-3, D_B, &out_moments));
+    ROW(INVALID, "d_b|0", "zero", suture_moments_create(D_A, 0, &out_moments));
+    ROW(INVALID, "d_b|9223372036854775807", "too large", suture_moments_create(D_A, INT64_MAX, &out_moments));
+    ROW(INVALID, "d_b|2000000000", "beyond what BLAS can index", suture_moments_create(D_A, 2000000000, &out_moments));
+    ROW(SUTURE_ERROR_OUT_OF_MEMORY, "memory", "beyond this machine's memory",
+        suture_moments_create(1 << 20, 1 << 20, &out_moments));
+    ROW(INVALID, "out|NULL", "NULL", suture_moments_create(D_A, D_B, NULL));
+
+    ROW(INVALID, "moments|NULL", "NULL", suture_moments_update(NULL, &a, &b, NULL));
+    ROW(INVALID, "moments|handle", "a stitch", suture_moments_update((suture_moments *)(void *)stitch, &a, &b, NULL));
+    INPUT_ROWS("h_a", 2, D_A, suture_moments_update(moments, X, FLOATS(zeros, 2, D_B), NULL));
+    INPUT_ROWS("h_b", 2, D_B, suture_moments_update(moments, FLOATS(zeros, 2, D_A), X, NULL));
+    CONTENT_ROWS("h_a", ROWS, D_A, suture_moments_update(moments, X, &b, NULL));
+    CONTENT_ROWS("h_b", ROWS, D_B, suture_moments_update(moments, &a, X, NULL));
+    ROW(INVALID, "h_b|rows|59|60", "other rows than h_a",
+        suture_moments_update(moments, &a, FLOATS(b_data, ROWS - 1, D_B), NULL));
+
+    ROW(INVALID, "moments|NULL", "NULL", suture_moments_merge(NULL, moments));
+    ROW(INVALID, "other|NULL", "NULL", suture_moments_merge(moments, NULL));
+    ROW(INVALID, "other|3|4", "other sizes", suture_moments_merge(moments, square_moments));
+
+    ROW(INVALID, "moments|NULL", "NULL", suture_moments_info(NULL, NULL, NULL, NULL));
+    ROW(INVALID, "moments|NULL", "NULL", suture_moments_read(NULL, out_doubles, NULL, NULL, NULL, NULL));
+    ROW(INVALID, "moments|tokens", "no tokens yet",
+        suture_moments_read(empty_moments, out_doubles, NULL, NULL, NULL, NULL));
+
+    ROW(INVALID, "moments|NULL", "NULL", suture_moments_serialize(NULL, NULL, 0, &out_size));
+    ROW(INVALID, "size|NULL", "NULL", suture_moments_serialize(moments, NULL, 0, NULL));
+    ROW(INVALID, "capacity|10", "too small", suture_moments_serialize(moments, (uint8_t *)out_text, 10, &out_size));
+
+    uint8_t bytes[4096];
+    uint64_t size = 0;
+    OK(suture_moments_serialize(moments, bytes, sizeof bytes, &size));
+    ROW(INVALID, "bytes|NULL", "NULL", suture_moments_deserialize(NULL, 10, &out_moments));
+    ROW(INVALID, "out|NULL", "NULL", suture_moments_deserialize(bytes, size, NULL));
+    for (uint64_t cut = 0; cut < size; ++cut)
+        ROW(FORMAT, "", "cut short", suture_moments_deserialize(bytes, cut, &out_moments));
+    for (uint64_t at = 0; at < size; ++at) {
+        bytes[at] ^= 0x10;
+        ROW(FORMAT, "", "one byte damaged", suture_moments_deserialize(bytes, size, &out_moments));
+        bytes[at] ^= 0x10;
+    }
+    ACCEPTS_NULL(suture_moments_destroy);
+
+    ROW(INVALID, "moments|NULL", "NULL", suture_svcca(NULL, 0.99, &out_svcca));
+    ROW(INVALID, "moments|tokens", "no tokens", suture_svcca(empty_moments, 0.99, &out_svcca));
+    ROW(INVALID, "variance_kept|0", "zero", suture_svcca(moments, 0, &out_svcca));
+    ROW(INVALID, "variance_kept|1.5", "above 1", suture_svcca(moments, 1.5, &out_svcca));
+    ROW(INVALID, "variance_kept|nan", "NaN", suture_svcca(moments, NAN, &out_svcca));
+    ROW(INVALID, "out|NULL", "NULL", suture_svcca(moments, 0.99, NULL));
+    SIZE_ROWS("out", out_svcca, suture_svcca(moments, 0.99, &out_svcca));
+}
+
+static void fit_rows(void) {
+    suture_stitch_config config = {.struct_size = sizeof config, .alpha = 1};
+#define FIT suture_stitch_fit(moments, &config, NULL, &out_stitch, &out_report)
+    ROW(INVALID, "moments|NULL", "NULL", suture_stitch_fit(NULL, &config, NULL, &out_stitch, &out_report));
+    ROW(INVALID, "moments|tokens", "no tokens",
+        suture_stitch_fit(empty_moments, &config, NULL, &out_stitch, &out_report));
+    ROW(INVALID, "config|NULL", "NULL", suture_stitch_fit(moments, NULL, NULL, &out_stitch, &out_report));
+    ROW(INVALID, "out|NULL", "NULL", suture_stitch_fit(moments, &config, NULL, NULL, &out_report));
+    SIZE_ROWS("config", config, FIT);
+    SIZE_ROWS("report", out_report, FIT);
+    const struct {
+        suture_stitch_config known;
+        uint64_t later;
+    } newer = {{.struct_size = sizeof newer, .alpha = 1}, 5};
+    ROW(UNSUPPORTED, "config|struct_size", "a setting of a later version",
+        suture_stitch_fit(moments, &newer.known, NULL, &out_stitch, &out_report));
+    config.alpha = -1;
+    ROW(INVALID, "alpha|-1", "negative", FIT);
+    config.alpha = NAN;
+    ROW(INVALID, "alpha|nan", "NaN", FIT);
+    config.alpha = INFINITY;
+    ROW(INVALID, "alpha|inf", "infinite", FIT);
+    config.alpha = 1;
+    config.tolerance = -1e-3;
+    ROW(INVALID, "tolerance|-0.001", "negative", FIT);
+    config.tolerance = NAN;
+    ROW(INVALID, "tolerance|nan", "NaN", FIT);
+    config.tolerance = 0;
+    config.max_iterations = -5;
+    ROW(INVALID, "max_iterations|-5", "negative", FIT);
+    config.max_iterations = 0;
+    config.has_ridge = 2;
+    ROW(INVALID, "has_ridge|2", "neither 0 nor 1", FIT);
+    config.has_ridge = 1;
+    config.ridge = -1;
+    ROW(INVALID, "ridge|-1", "negative", FIT);
+    config.ridge = NAN;
+    ROW(INVALID, "ridge|nan", "NaN", FIT);
+}
+
+void stitch_rows(void) {
+    fit_rows();
+    float P_up[D_A * D_B] = {1};
+    float P_down[D_B * D_A] = {1};
+    const suture_matrix *up = FLOATS(P_up, D_A, D_B);
+    const suture_matrix *down = FLOATS(P_down, D_B, D_A);
+    const suture_matrix *b_up = FLOATS(zeros, 1, D_B);
+    const suture_matrix *b_down = FLOATS(zeros, 1, D_A);
+    ROW(INVALID, "P_up|NULL", "NULL", suture_stitch_create(NULL, b_up, down, b_down, &out_stitch));
+    ROW(INVALID, "b_up|NULL", "NULL", suture_stitch_create(up, NULL, down, b_down, &out_stitch));
+    ROW(INVALID, "out|NULL", "NULL", suture_stitch_create(up, b_up, down, b_down, NULL));
+    ROW(INVALID, "P_up|rows|0", "no rows", suture_stitch_create(FLOATS(P_up, 0, D_B), b_up, down, b_down, &out_stitch));
+    ROW(INVALID, "P_up|dtype|9", "unknown dtype",
+        suture_stitch_create(MATRIX(P_up, D_A, D_B, 0, (suture_dtype)9), b_up, down, b_down, &out_stitch));
+    INPUT_ROWS("P_down", D_B, D_A, suture_stitch_create(up, b_up, X, b_down, &out_stitch));
+    INPUT_ROWS("b_down", 1, D_A, suture_stitch_create(up, b_up, down, X, &out_stitch));
+    CONTENT_ROWS("P_up", D_A, D_B, suture_stitch_create(X, b_up, down, b_down, &out_stitch));
+    CONTENT_ROWS("P_down", D_B, D_A, suture_stitch_create(up, b_up, X, b_down, &out_stitch));
+    CONTENT_ROWS("b_up", 1, D_B, suture_stitch_create(up, X, down, b_down, &out_stitch));
+    ROW(INVALID, "b_up|2|1", "two rows", suture_stitch_create(up, FLOATS(zeros, 2, D_B), down, b_down, &out_stitch));
+    ROW(INVALID, "b_up", "float64 beyond float32",
+        suture_stitch_create(up, MATRIX(huge_number, 1, D_B, 0, SUTURE_FLOAT64), down, b_down, &out_stitch));
+
+    ROW(INVALID, "stitch|NULL", "NULL", suture_stitch_info(NULL, NULL, NULL));
+    ROW(INVALID, "stitch|NULL", "NULL", suture_stitch_weight(NULL, SUTURE_STITCH_P_UP, &out_matrix));
+    ROW(INVALID, "which|0", "unknown", suture_stitch_weight(stitch, (suture_stitch_weight_name)0, &out_matrix));
+    ROW(INVALID, "which|99", "unknown", suture_stitch_weight(stitch, (suture_stitch_weight_name)99, &out_matrix));
+    ROW(INVALID, "out|NULL", "NULL", suture_stitch_weight(stitch, SUTURE_STITCH_P_UP, NULL));
+
+    const suture_matrix *mapped = FLOATS(out_floats, 2, D_B);
+    ROW(INVALID, "stitch|NULL", "NULL", suture_stitch_apply(NULL, SUTURE_UP, FLOATS(zeros, 2, D_A), NULL, mapped));
+    ROW(INVALID, "stitch|handle", "a SAE",
+        suture_stitch_apply((suture_stitch *)(void *)sae, SUTURE_UP, FLOATS(zeros, 2, D_A), NULL, mapped));
+    ROW(INVALID, "direction|0", "unknown",
+        suture_stitch_apply(stitch, (suture_direction)0, FLOATS(zeros, 2, D_A), NULL, mapped));
+    ROW(INVALID, "direction|3", "unknown",
+        suture_stitch_apply(stitch, (suture_direction)3, FLOATS(zeros, 2, D_A), NULL, mapped));
+    INPUT_ROWS("h", 2, D_A, suture_stitch_apply(stitch, SUTURE_UP, X, NULL, mapped));
+    INPUT_ROWS("h", 2, D_B, suture_stitch_apply(stitch, SUTURE_DOWN, X, NULL, FLOATS(out_floats, 2, D_A)));
+    OUTPUT_ROWS("out", 2, D_B, suture_stitch_apply(stitch, SUTURE_UP, FLOATS(zeros, 2, D_A), NULL, X));
+    CONTENT_ROWS("h", 1, D_A, suture_stitch_apply(stitch, SUTURE_UP, X, NULL, FLOATS(out_floats, 1, D_B)));
+
+    ROW(INVALID, "stitch|NULL", "NULL", suture_stitch_objective(NULL, moments, 1, &out_objective));
+    ROW(INVALID, "moments|NULL", "NULL", suture_stitch_objective(stitch, NULL, 1, &out_objective));
+    ROW(INVALID, "moments|tokens", "no tokens", suture_stitch_objective(stitch, empty_moments, 1, &out_objective));
+    ROW(INVALID, "moments|3|4", "other sizes", suture_stitch_objective(stitch, square_moments, 1, &out_objective));
+    ROW(INVALID, "alpha|-2", "negative", suture_stitch_objective(stitch, moments, -2, &out_objective));
+    ROW(INVALID, "alpha|nan", "NaN", suture_stitch_objective(stitch, moments, NAN, &out_objective));
+    ROW(INVALID, "out|NULL", "NULL", suture_stitch_objective(stitch, moments, 1, NULL));
+    SIZE_ROWS("out", out_objective, suture_stitch_objective(stitch, moments, 1, &out_objective));
+    ACCEPTS_NULL(suture_stitch_destroy);
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// Evaluation and training.
+#include "table.h"
+
+void evaluation_rows(void) {
+    ROW(INVALID, "sae|NULL", "NULL", suture_evaluation_create(NULL, &out_evaluation));
+    ROW(INVALID, "out|NULL", "NULL", suture_evaluation_create(sae, NULL));
+    ROW(INVALID, "evaluation|no tokens", "no tokens", suture_evaluation_report_get(evaluation, &out_evaluation_report));
+    ROW(INVALID, "evaluation|no tokens", "no tokens", suture_evaluation_features(evaluation, out_doubles, out_floats));
+    ROW(INVALID, "evaluation|NULL", "NULL", suture_evaluation_update(NULL, &a, NULL));
+    ROW(INVALID, "evaluation|handle", "a SAE",
+        suture_evaluation_update((suture_evaluation *)(void *)sae, &a, NULL));
+    INPUT_ROWS("x", 2, D_A, suture_evaluation_update(evaluation, X, NULL));
+    CONTENT_ROWS("x", ROWS, D_A, suture_evaluation_update(evaluation, X, NULL));
+    ROW(INVALID, "evaluation|no tokens", "refused tokens do not count",
+        suture_evaluation_report_get(evaluation, &out_evaluation_report));
+    OK(suture_evaluation_update(evaluation, &a, NULL));
+    ROW(INVALID, "evaluation|NULL", "NULL", suture_evaluation_report_get(NULL, &out_evaluation_report));
+    ROW(INVALID, "out|NULL", "NULL", suture_evaluation_report_get(evaluation, NULL));
+    SIZE_ROWS("out", out_evaluation_report, suture_evaluation_report_get(evaluation, &out_evaluation_report));
+    ROW(INVALID, "evaluation|NULL", "NULL", suture_evaluation_features(NULL, out_doubles, out_floats));
+    ACCEPTS_NULL(suture_evaluation_destroy);
+}
+
+void training_rows(void) {
+    suture_train_config config = {.struct_size = sizeof config, .batch_size = 8};
+    const suture_train_config good = config;
+#define TRAINER suture_trainer_create(sae, &config, &out_trainer)
+    ROW(INVALID, "sae|NULL", "NULL", suture_trainer_create(NULL, &config, &out_trainer));
+    ROW(INVALID, "config|NULL", "NULL", suture_trainer_create(sae, NULL, &out_trainer));
+    ROW(INVALID, "out|NULL", "NULL", suture_trainer_create(sae, &config, NULL));
+    ROW(UNSUPPORTED, "ReLU", "not TopK", suture_trainer_create(relu_sae, &config, &out_trainer));
+    SIZE_ROWS("config", config, TRAINER);
+#define TRAIN_ROW(words, what, field, value) \
+    do {                                     \
+        config = good;                       \
+        config.field = value;                \
+        ROW(INVALID, words, what, TRAINER);  \
+        config = good;                       \
+    } while (0)
+    TRAIN_ROW("batch_size|-1", "negative", batch_size, -1);
+    TRAIN_ROW("batch_size|9223372036854775807", "too large", batch_size, INT64_MAX);
+    TRAIN_ROW("lr|-1", "negative", lr, -1);
+    TRAIN_ROW("lr|nan", "NaN", lr, NAN);
+    TRAIN_ROW("lr|inf", "infinite", lr, INFINITY);
+    TRAIN_ROW("beta1|1", "not below 1", beta1, 1);
+    TRAIN_ROW("beta1|-0.5", "negative", beta1, -0.5);
+    TRAIN_ROW("beta2|nan", "NaN", beta2, NAN);
+    TRAIN_ROW("epsilon|-1", "negative", epsilon, -1);
+
+    ROW(INVALID, "trainer|NULL", "NULL", suture_trainer_step(NULL, &a, NULL, &out_metrics));
+    ROW(INVALID, "trainer|handle", "a SAE",
+        suture_trainer_step((suture_trainer *)(void *)sae, &a, NULL, &out_metrics));
+    SIZE_ROWS("out", out_metrics, suture_trainer_step(trainer, &a, NULL, &out_metrics));
+    INPUT_ROWS("x", 2, D_A, suture_trainer_step(trainer, X, NULL, &out_metrics));
+    CONTENT_ROWS("x", ROWS, D_A, suture_trainer_step(trainer, X, NULL, &out_metrics));
+
+#define RUN(shards, count, tokens) suture_trainer_run(trainer, shards, count, tokens, NULL, &out_metrics)
+    ROW(INVALID, "trainer|NULL", "NULL", suture_trainer_run(NULL, &a, 1, 8, NULL, &out_metrics));
+    ROW(INVALID, "shards|NULL", "NULL", RUN(NULL, 1, 8));
+    ROW(INVALID, "shard_count|0", "zero", RUN(&a, 0, 8));
+    ROW(INVALID, "shard_count|-1", "negative", RUN(&a, -1, 8));
+    ROW(INVALID, "tokens|0", "zero", RUN(&a, 1, 0));
+    SIZE_ROWS("out", out_metrics, RUN(&a, 1, 8));
+    INPUT_ROWS("shards[0]", 2, D_A, X == NULL ? RUN(NULL, 1, 8) : RUN(X, 1, 8));
+    CONTENT_ROWS("shards[0]", ROWS, D_A, RUN(X, 1, ROWS));
+    const suture_matrix shards[2] = {a, b};
+    ROW(INVALID, "shards[1]|4|3", "another width", RUN(shards, 2, 8));
+
+    const suture_matrix *W_enc = FLOATS(out_floats, D_A, D_SAE);
+    const suture_matrix *b_enc = FLOATS(out_floats + 40, 1, D_SAE);
+    const suture_matrix *W_dec = FLOATS(out_floats + 80, D_SAE, D_A);
+    const suture_matrix *b_dec = FLOATS(out_floats + 120, 1, D_A);
+    double *loss = out_doubles;
+    ROW(INVALID, "trainer|NULL", "NULL", suture_trainer_gradients(NULL, &a, W_enc, b_enc, W_dec, b_dec, loss));
+    ROW(INVALID, "loss|NULL", "NULL", suture_trainer_gradients(trainer, &a, W_enc, b_enc, W_dec, b_dec, NULL));
+    INPUT_ROWS("x", 2, D_A, suture_trainer_gradients(trainer, X, W_enc, b_enc, W_dec, b_dec, loss));
+    CONTENT_ROWS("x", ROWS, D_A, suture_trainer_gradients(trainer, X, W_enc, b_enc, W_dec, b_dec, loss));
+    OUTPUT_ROWS("W_enc", D_A, D_SAE, suture_trainer_gradients(trainer, &a, X, b_enc, W_dec, b_dec, loss));
+    OUTPUT_ROWS("b_enc", 1, D_SAE, suture_trainer_gradients(trainer, &a, W_enc, X, W_dec, b_dec, loss));
+    OUTPUT_ROWS("W_dec", D_SAE, D_A, suture_trainer_gradients(trainer, &a, W_enc, b_enc, X, b_dec, loss));
+    OUTPUT_ROWS("b_dec", 1, D_A, suture_trainer_gradients(trainer, &a, W_enc, b_enc, W_dec, X, loss));
+
+    ROW(INVALID, "trainer|NULL", "NULL", suture_trainer_sae(NULL, &out_sae));
+    ROW(INVALID, "out|NULL", "NULL", suture_trainer_sae(trainer, NULL));
+    ACCEPTS_NULL(suture_trainer_destroy);
+}
