@@ -19,6 +19,7 @@ test: test-swift test-c test-python ## every test
 
 test-swift: packages ## Swift tests: numerics, domain, C interface
 	@tools/swift.sh test
+	@tools/swift.sh example
 
 test-c: lib ## C and C++ programs and the examples, against Include/suture.h and libsuture.so
 	@tools/test-c.sh

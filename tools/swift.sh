@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# The two Swift builds; their flags exclude each other, so each has its own folder.
+# The Swift builds; their flags exclude each other, so each has its own folder.
 #
 #   tools/swift.sh lib          .build-lib/release/libsuture.so: Swift runtime inside, suture_* exported
 #   tools/swift.sh test ARGS    all Swift tests (.build-tests); ARGS go to `swift test`
+#   tools/swift.sh example      examples/swift, a package that depends on this one
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 swift=$(find_swift)
@@ -17,5 +18,8 @@ case ${1:-} in
         # Optimised: the numerics are several times slower without.
         "$swift" test --configuration release -Xswiftc -enable-testing --scratch-path .build-tests "$@"
         ;;
-    *) fail "usage: tools/swift.sh lib | test" ;;
+    example)
+        "$swift" run --quiet --package-path examples/swift --scratch-path .build-example
+        ;;
+    *) fail "usage: tools/swift.sh lib | test | example" ;;
 esac

@@ -7,13 +7,13 @@
 #include "suture.h"
 
 int main(void) {
-    // The residual streams of models A (2 wide) and B (3 wide) at the same six tokens, row by row.
+    // Residual streams of models A (2 wide) and B (3 wide) at the same six tokens, row by row.
     float rows_a[] = {0, 1, 1, 0, 1, 1, 2, 1, 0, 2, 2, 2};
-    float rows_b[] = {1, 2, 1, 3, 1, 2, 3, 3, 2, 5, 4, 4, 1, 4, 2, 5, 6, 5};
+    float rows_b[] = {1, 2, 3, 2, 1, 1, 2, 3, 2, 3, 4, 1, 1, 4, 4, 3, 6, 2};
     const suture_matrix h_a = {.data = rows_a, .rows = 6, .cols = 2, .dtype = SUTURE_FLOAT32};
     const suture_matrix h_b = {.data = rows_b, .rows = 6, .cols = 3, .dtype = SUTURE_FLOAT32};
-    float mapped[3] = {0};
-    const suture_matrix row_a = {.data = rows_a, .rows = 1, .cols = 2, .dtype = SUTURE_FLOAT32};
+    float seen[2] = {3, 1}, mapped[3] = {0};
+    const suture_matrix row_a = {.data = seen, .rows = 1, .cols = 2, .dtype = SUTURE_FLOAT32};
     const suture_matrix row_b = {.data = mapped, .rows = 1, .cols = 3, .dtype = SUTURE_FLOAT32};
     const suture_stitch_config config = {.struct_size = sizeof config, .alpha = 1};
 
@@ -25,7 +25,7 @@ int main(void) {
     if (status == SUTURE_OK) status = suture_stitch_fit(moments, &config, NULL, &stitch, NULL);
     if (status == SUTURE_OK) status = suture_stitch_apply(stitch, SUTURE_UP, &row_a, NULL, &row_b);
     if (status == SUTURE_OK) {
-        printf("(%g, %g) in A is (%.3f, %.3f, %.3f) in B\n", rows_a[0], rows_a[1], mapped[0], mapped[1], mapped[2]);
+        printf("(%g, %g) in A is (%.3f, %.3f, %.3f) in B\n", seen[0], seen[1], mapped[0], mapped[1], mapped[2]);
     } else {
         fprintf(stderr, "%s\n", suture_last_error());
     }

@@ -18,9 +18,9 @@ static suture_matrix matrix(std::vector<float> &values, int64_t cols) {
 }
 
 int main() try {
-    // The residual streams of models A (2 wide) and B (3 wide) at the same six tokens, row by row.
+    // Residual streams of models A (2 wide) and B (3 wide) at the same six tokens, row by row.
     std::vector<float> rows_a{0, 1, 1, 0, 1, 1, 2, 1, 0, 2, 2, 2};
-    std::vector<float> rows_b{1, 2, 1, 3, 1, 2, 3, 3, 2, 5, 4, 4, 1, 4, 2, 5, 6, 5};
+    std::vector<float> rows_b{1, 2, 3, 2, 1, 1, 2, 3, 2, 3, 4, 1, 1, 4, 4, 3, 6, 2};
     const suture_matrix h_a = matrix(rows_a, 2), h_b = matrix(rows_b, 3);
 
     suture_moments *made_moments = nullptr;
@@ -35,7 +35,7 @@ int main() try {
     check(suture_stitch_fit(moments.get(), &config, nullptr, &made_stitch, nullptr));
     const std::unique_ptr<suture_stitch, void (*)(suture_stitch *)> stitch(made_stitch, suture_stitch_destroy);
 
-    std::vector<float> row{1, 2}, mapped(3);
+    std::vector<float> row{3, 1}, mapped(3);
     const suture_matrix in = matrix(row, 2), out = matrix(mapped, 3);
     check(suture_stitch_apply(stitch.get(), SUTURE_UP, &in, nullptr, &out));
     std::printf("(%g, %g) in A is (%.3f, %.3f, %.3f) in B\n", row[0], row[1], mapped[0], mapped[1], mapped[2]);
