@@ -40,6 +40,22 @@ public final class FloatMatrix: @unchecked Sendable {
         }
     }
 
+    /// A copy of `elements`, row by row.
+    ///
+    /// - Throws: `SutureError.invalidArgument` if their number is not `rows * cols`.
+    public convenience init(rows: Int, cols: Int, elements: [Float]) throws {
+        let (count, overflow) = rows.multipliedReportingOverflow(by: cols)
+        guard rows >= 0, cols >= 0, !overflow, elements.count == count else {
+            throw SutureError.invalidArgument(
+                "elements has \(elements.count) numbers, expected rows * cols = \(rows) * \(cols)")
+        }
+        try self.init(rows: rows, cols: cols) { target in
+            elements.withUnsafeBufferPointer { source in
+                if let base = source.baseAddress { target.update(from: base, count: source.count) }
+            }
+        }
+    }
+
     /// Rounded from float64.
     public convenience init(_ matrix: Matrix<Double>) throws {
         try self.init(rows: matrix.rows, cols: matrix.cols) { target in

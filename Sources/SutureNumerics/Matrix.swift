@@ -2,19 +2,20 @@
 import COpenBLAS
 
 /// A dense row-major matrix of its own memory: solvers use `Matrix<Double>`, weights `Matrix<Float>`.
+/// Made within the package only, where shapes are known to be right.
 public struct Matrix<Element: BinaryFloatingPoint & Sendable>: Sendable, Equatable {
     public let rows: Int
     public let cols: Int
     public var elements: [Element]
 
-    public init(rows: Int, cols: Int, elements: [Element]) {
+    package init(rows: Int, cols: Int, elements: [Element]) {
         precondition(elements.count == rows * cols, "internal: element count does not match the shape")
         self.rows = rows
         self.cols = cols
         self.elements = elements
     }
 
-    public init(zeros rows: Int, _ cols: Int) {
+    package init(zeros rows: Int, _ cols: Int) {
         self.init(rows: rows, cols: cols, elements: [Element](repeating: 0, count: rows * cols))
     }
 
@@ -49,7 +50,7 @@ public struct Matrix<Element: BinaryFloatingPoint & Sendable>: Sendable, Equatab
 }
 
 extension Matrix where Element == Double {
-    public static func identity(_ n: Int) -> Matrix {
+    package static func identity(_ n: Int) -> Matrix {
         var result = Matrix(zeros: n, n)
         for i in 0..<n { result[i, i] = 1 }
         return result
