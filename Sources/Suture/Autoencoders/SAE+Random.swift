@@ -20,10 +20,11 @@ extension SAE {
         guard dIn >= 1, dSAE >= 1, dIn <= SAE.sizeLimit, dSAE <= SAE.sizeLimit else {
             throw SutureError.invalidArgument("d_in is \(dIn) and d_sae is \(dSAE), expected 1 to \(SAE.sizeLimit)")
         }
-        // A generator a row, so that rows can be made in any order.
-        var master = RandomSource(seed: seed)
-        let seeds = (0..<dSAE).map { _ in master.next() }
+        // The memory first: sizes beyond it are an error before anything else is made for them.
         let decoder = try FloatMatrix(rows: dSAE, cols: dIn) { memory in
+            // A generator a row, so that rows can be made in any order.
+            var master = RandomSource(seed: seed)
+            let seeds = (0..<dSAE).map { _ in master.next() }
             let target = Unchecked(memory)
             try parallelFor(dSAE) { row in
                 var random = RandomSource(seed: seeds[row])
