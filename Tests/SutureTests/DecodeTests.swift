@@ -2,12 +2,20 @@
 import Suture
 import Testing
 
+private func makeCodes(_ rows: Int, _ width: Int, _ indices: [Int32], _ values: [Float]) throws -> SparseCodes {
+    try indices.withUnsafeBufferPointer { indices in
+        try values.withUnsafeBufferPointer { values in
+            try SparseCodes(dSAE: 6, rows: rows, width: width, indices: indices, values: values)
+        }
+    }
+}
+
 @Suite struct DecodeTests {
     @Test func codesOfTheCallersOwn() throws {
         let sae = try SAECase(architecture: "topk", rescales: true).make(dIn: 4, dSAE: 6, k: 2)
         let indices: [Int32] = [-1, 5, 2, /**/ 1, -7, -1, /**/ -1, -1, -1, /**/ 4, 0, 2]
         let values: [Float] = [.nan, 0.5, -2, /**/ 3, 9, 9, /**/ 1, 1, 1, /**/ 1, 1, 0]
-        let codes = try SparseCodes(dSAE: 6, rows: 4, width: 3, indices: indices, values: values)
+        let codes = try makeCodes(4, 3, indices, values)
         #expect((0..<12).map { codes.indices[$0] } == [5, 2, -1, 1, -1, -1, -1, -1, -1, 0, 4, 2])
         #expect((0..<12).map { codes.values[$0] } == [0.5, -2, 0, 3, 0, 0, 0, 0, 0, 1, 1, 0])
         #expect((0..<4).map { codes.counts[$0] } == [2, 1, 0, 3])
@@ -29,7 +37,7 @@ import Testing
     @Test func badCodesAreNamed() throws {
         func message(_ indices: [Int32], _ values: [Float]) -> String {
             do {
-                _ = try SparseCodes(dSAE: 6, rows: 2, width: 2, indices: indices, values: values)
+                _ = try makeCodes(2, 2, indices, values)
                 return "accepted"
             } catch { return (error as? SutureError)?.message ?? "another error" }
         }
@@ -37,7 +45,7 @@ import Testing
         #expect(message([0, 1, 2, 2], [1, 1, 1, 1]) == "indices[1, 1] is 2, which stands in row 1 before")
         #expect(message([0, 1, 2, 3], [1, 1, .infinity, 1]) == "values[1, 0] is inf, expected finite numbers")
         #expect(message([0, 1, 0, 1], [1, 1, 1, 1]) == "accepted")
-        let codes = try SparseCodes(dSAE: 6, rows: 2, width: 2, indices: [0, 1, 0, 1], values: [1, 1, 1, 1])
+        let codes = try makeCodes(2, 2, [0, 1, 0, 1], [1, 1, 1, 1])
         let other = try SAECase(architecture: "topk").make(dIn: 4, dSAE: 7, k: 2)
         #expect(throws: SutureError.invalidArgument("codes are of 6 latents, expected d_sae = 7")) {
             try other.decode(codes)
@@ -50,7 +58,8 @@ import Testing
             let x = try randomTokens(5, 4)
             let own = try sae.encode(x.view)
             #expect(try sae.decode(own).matrix == sae.reconstruct(x.view).matrix)
-            let foreign = try SparseCodes(dSAE: 6, rows: 5, width: own.width, indices: own.indices, values: own.values)
+            let foreign = try makeCodes(
+                5, own.width, (0..<5 * own.width).map { own.indices[$0] }, (0..<5 * own.width).map { own.values[$0] })
             #expect {
                 try sae.decode(foreign)
             } throws: { error in

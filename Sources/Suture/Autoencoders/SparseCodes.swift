@@ -29,7 +29,7 @@ public final class SparseCodes: Sendable {
     /// Copies `counts[row]` slots a row through `slots`, and fills up the rest.
     init(
         rows: Int, width: Int, dSAE: Int, tokenScales: [TokenScale]?,
-        slots: (_ row: Int) -> (count: Int, indices: UnsafePointer<Int32>, values: UnsafePointer<Float>)
+        slots: (_ row: Int) throws -> (count: Int, indices: UnsafePointer<Int32>, values: UnsafePointer<Float>)
     ) throws {
         let (size, overflow) = rows.multipliedReportingOverflow(by: width)
         guard !overflow else {
@@ -43,7 +43,7 @@ public final class SparseCodes: Sendable {
         valueBuffer = try Buffer(count: size, for: "codes")
         countBuffer = try Buffer(count: rows, for: "codes")
         for row in 0..<rows {
-            let (count, indices, values) = slots(row)
+            let (count, indices, values) = try slots(row)
             let (rowIndices, rowValues) = (indexBuffer.pointer + row * width, valueBuffer.pointer + row * width)
             rowIndices.update(from: indices, count: count)
             rowValues.update(from: values, count: count)
@@ -56,41 +56,39 @@ public final class SparseCodes: Sendable {
     /// Codes made elsewhere, in any slot order; a negative index marks an empty slot, whose value
     /// does not matter. Values may have any sign: decoding is linear.
     ///
-    /// - Parameter indices: (rows, width); `values` likewise.
+    /// - Parameter indices: (rows, width), row by row; `values` likewise.
     /// - Throws: `SutureError.invalidArgument` for an index beyond `dSAE`, one that stands twice in a
     ///   row, or a value that is not finite.
     public convenience init(
-        dSAE: Int, rows: Int, width: Int, indices: UnsafePointer<Int32>, values: UnsafePointer<Float>
+        dSAE: Int, rows: Int, width: Int, indices: UnsafeBufferPointer<Int32>, values: UnsafeBufferPointer<Float>
     ) throws {
-        let slotIndices: Buffer<Int32> = try Buffer(count: width, for: "codes")
-        let slotValues: Buffer<Float> = try Buffer(count: width, for: "codes")
-        let (order, sorted): (Buffer<Int32>, Buffer<Float>) = (
-            try Buffer(count: width, for: "codes"), try Buffer(count: width, for: "codes")
-        )
-        // Found bad before anything is built; the row in which a latent was last seen, plus one.
-        var seen = [Int](repeating: 0, count: dSAE)
-        for row in 0..<rows {
-            for slot in 0..<width {
-                let (index, value) = (Int(indices[row * width + slot]), values[row * width + slot])
-                if index < 0 { continue }
-                guard index < dSAE else {
-                    throw SutureError.invalidArgument(
-                        "indices[\(row), \(slot)] is \(index), expected less than d_sae = \(dSAE)")
-                }
-                guard seen[index] != row + 1 else {
-                    throw SutureError.invalidArgument(
-                        "indices[\(row), \(slot)] is \(index), which stands in row \(row) before")
-                }
-                guard value.isFinite else {
-                    throw SutureError.invalidArgument("values[\(row), \(slot)] is \(value), expected finite numbers")
-                }
-                seen[index] = row + 1
-            }
+        guard indices.count == rows * width, values.count == rows * width else {
+            throw SutureError.invalidArgument(
+                "indices has \(indices.count) and values \(values.count) elements, expected rows * width = \(rows * width)"
+            )
         }
+        let slotIndices = try Buffer<Int32>(count: width, for: "codes")
+        let slotValues = try Buffer<Float>(count: width, for: "codes")
+        let order = try Buffer<Int32>(count: width, for: "codes")
+        let sorted = try Buffer<Float>(count: width, for: "codes")
         try self.init(rows: rows, width: width, dSAE: dSAE, tokenScales: nil) { row in
+            var used: [Int] = []
+            for slot in row * width..<(row + 1) * width where indices[slot] >= 0 {
+                guard indices[slot] < dSAE else {
+                    throw SutureError.invalidArgument(
+                        "indices[\(row), \(slot % width)] is \(indices[slot]), expected less than d_sae = \(dSAE)")
+                }
+                guard values[slot].isFinite else {
+                    throw SutureError.invalidArgument(
+                        "values[\(row), \(slot % width)] is \(values[slot]), expected finite numbers")
+                }
+                used.append(slot)
+            }
             // By latent first, so that equal values come out in the order of their latents.
-            let used = (row * width..<(row + 1) * width).filter { indices[$0] >= 0 }.sorted {
-                indices[$0] < indices[$1]
+            used.sort { (indices[$0], $0) < (indices[$1], $1) }
+            for (slot, next) in zip(used, used.dropFirst()) where indices[slot] == indices[next] {
+                throw SutureError.invalidArgument(
+                    "indices[\(row), \(next % width)] is \(indices[next]), which stands in row \(row) before")
             }
             for (slot, source) in used.enumerated() { slotValues.pointer[slot] = values[source] }
             if !used.isEmpty { sk_topk(slotValues.pointer, used.count, used.count, order.pointer, sorted.pointer) }

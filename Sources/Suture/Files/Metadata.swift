@@ -85,9 +85,11 @@ public struct Metadata: Sendable, Equatable {
         guard case .object(let members) = try JSON(parsing: bytes, name: name) else {
             throw SutureError.format("\(name) is not a JSON object")
         }
-        // The parser has seen to it that every key stands once.
-        json = members
+        self.init(unique: members)
     }
+
+    /// Members of a parsed object, in which every key stands once.
+    init(unique members: [(key: String, value: JSON)]) { json = members }
 
     public init(parsing text: String, name: String) throws {
         try self.init(parsing: Array(text.utf8), name: name)

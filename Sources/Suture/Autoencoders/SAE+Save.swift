@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// The folder layout of SAELens v6: `cfg.json` and `sae_weights.safetensors`.
+enum SAELensFormat {
+    static let configName = "cfg.json"
+    static let weightsName = "sae_weights.safetensors"
+    /// The version whose layout this is; readers take anything from 6 on as the new one.
+    static let version = "6.54.12"
+    /// Our own member of cfg.json, which SAELens ignores.
+    static let ownKey = "suture"
+    /// Member of the metadata that becomes one of the configuration.
+    static let reshapeKey = "reshape_activations"
+}
+
+extension SAE {
+    /// Writes the SAE as a folder in SAELens' v6 layout, float32. SAELens computes the same from it,
+    /// and `SAE(folder:)` gives back the same architecture, activations and metadata.
+    ///
+    /// What SAELens has no words for is written in its words, with the same activations: a fixed
+    /// scale is folded, which SAELens would not apply at run time; decoder norms are folded except
+    /// for TopK, the only architecture that SAELens rescales; BatchTopK becomes JumpReLU with a
+    /// constant threshold, as SAELens' own export for inference does it.
+    ///
+    /// Missing folders are made. Each file appears whole or not at all, cfg.json last.
+    ///
+    /// - Throws: `SutureError.io` with the path and the system's reason.
+    public func save(to folder: String) throws {
+        try makeFolders(folder)
+        let sae = try writableInSAELens()
+        let weights = try AtomicFile(path: "\(folder)/\(SAELensFormat.weightsName)")
+        try Safetensors.write(sae.namedTensors(), metadata: [("format", "pt")], to: weights)
+        let config = try AtomicFile(path: "\(folder)/\(SAELensFormat.configName)")
+        try config.write(sae.configuration().text(indent: 2) + "\n")
+        // Both are on the disk before the first gets its name.
+        try weights.finish()
+        try config.finish()
+        try weights.commit()
+        try config.commit()
+    }
+
+    private func writableInSAELens() throws -> SAE {
+        var mustFold = false
+        if case .fixedScale = normalization { mustFold = true }
+        if rescalesByDecoderNorm {
+            if case .topK = architecture {} else { mustFold = true }
+        }
+        return mustFold ? try folded(subtraction: false) : self
+    }
+
+    private func namedTensors() throws -> [NamedTensor] {
+        var tensors = [
+            NamedTensor("W_enc", encoder), NamedTensor("W_dec", decoder), NamedTensor("b_dec", vector: decoderBias),
+        ]
+        switch architecture {
+        case .topK, .relu: tensors.append(NamedTensor("b_enc", vector: encoderBias))
+        case .batchTopK(let threshold):
+            let constant = try FloatMatrix(rows: 1, cols: dSAE) { $0.update(repeating: threshold, count: dSAE) }
+            tensors += [NamedTensor("b_enc", vector: encoderBias), NamedTensor("threshold", vector: constant)]
+        case .jumpReLU(let threshold):
+            tensors += [NamedTensor("b_enc", vector: encoderBias), NamedTensor("threshold", vector: threshold)]
+        case .gated(let gateBias, let magnitudeBias, let magnitudeScale):
+            tensors += [
+                NamedTensor("b_gate", vector: gateBias), NamedTensor("b_mag", vector: magnitudeBias),
+                NamedTensor("r_mag", vector: magnitudeScale),
+            ]
+        }
+        return tensors
+    }
+
+    private func configuration() -> JSON {
+        var written = metadata
+        let reshape = metadata[SAELensFormat.reshapeKey] ?? .string("none")
+        written[SAELensFormat.reshapeKey] = nil
+        var own: [(key: String, value: JSON)] = [("version", .string(sutureVersion))]
+        if written["sae_lens_version"] == nil {
+            // Without it SAELens takes the file for one from before version 6.
+            written["sae_lens_version"] = .string(SAELensFormat.version)
+            own.append(("added", .array([.string("sae_lens_version")])))
+        }
+        var members: [(key: String, value: JSON)] = [
+            ("d_in", .integer(Int64(dIn))), ("d_sae", .integer(Int64(dSAE))), ("dtype", .string("float32")),
+            ("device", .string("cpu")), ("apply_b_dec_to_input", .bool(subtractsDecoderBias)),
+            ("normalize_activations", .string(normalization.name)), ("reshape_activations", reshape),
+        ]
+        switch architecture {
+        case .topK(let k):
+            members.append(("architecture", .string("topk")))
+            members.append(("k", .integer(Int64(k))))
+            members.append(("rescale_acts_by_decoder_norm", .bool(rescalesByDecoderNorm)))
+        case .batchTopK:
+            members.append(("architecture", .string("jumprelu")))
+            own.append(("architecture", .string("batchtopk")))
+        case .jumpReLU: members.append(("architecture", .string("jumprelu")))
+        case .relu: members.append(("architecture", .string("standard")))
+        case .gated: members.append(("architecture", .string("gated")))
+        }
+        members.append(("metadata", .object(written.members)))
+        members.append((SAELensFormat.ownKey, .object(own)))
+        return .object(members)
+    }
+}
