@@ -146,7 +146,7 @@ import Testing
             })
         #expect(seen.allSatisfy { $0.1 == 66 && $0.0 <= 66 })
         #expect(zip(seen, seen.dropFirst()).allSatisfy { $0.0 <= $1.0 })
-        #expect((seen.last?.0 ?? 0) >= 65)
+        #expect(seen.first?.0 == 0 && seen.last?.0 == 66)
     }
 
     @Test func zeroAndConstantTokens() throws {

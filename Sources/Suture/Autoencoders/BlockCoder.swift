@@ -63,6 +63,17 @@ final class BlockCoder: Sendable {
 
     func blocks(of rows: Int) -> Int { (rows + blockRows - 1) / blockRows }
 
+    /// Runs `body` for each block of `rows` tokens, in parallel. Progress is reported at least at the
+    /// start and at the end, so that even short work can be cancelled and ends at its total.
+    func forEachBlock(
+        of rows: Int, progress: Progress, _ body: @escaping @Sendable (_ block: Int) throws -> Void
+    ) throws {
+        let count = blocks(of: rows)
+        try progress.report(0, of: count)
+        try BLAS.singleThreaded { try parallelFor(count, progress: progress, body) }
+        try progress.report(count, of: count)
+    }
+
     /// Encodes the rows of block `block` of `x` into `scratch` and returns their range.
     ///
     /// - Throws: `SutureError.invalidArgument` naming the first element that is not finite;

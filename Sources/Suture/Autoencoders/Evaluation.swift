@@ -31,6 +31,7 @@ public struct Evaluation: Sendable {
         // As many blocks at a time as keep every thread busy, and as their sums take little memory.
         let wave = 64
         let pool = Mutex<[FeatureBox]>([])
+        try progress.report(0, of: blocks)
         try BLAS.singleThreaded { [coder] in
             for first in stride(from: 0, to: blocks, by: wave) {
                 let count = min(wave, blocks - first)
@@ -50,6 +51,7 @@ public struct Evaluation: Sendable {
                 }
             }
         }
+        try progress.report(blocks, of: blocks)
         for box in pool.withLock({ $0 }) { callFeatures.merge(box.features) }
         sums.merge(call)
         features.merge(callFeatures)

@@ -22,7 +22,7 @@ extension SAE {
         }
         let coder = BlockCoder(self)
         let target = Unchecked(output)
-        try parallelFor(coder.blocks(of: codes.rows), progress: progress) { block in
+        try coder.forEachBlock(of: codes.rows, progress: progress) { block in
             for row in block * coder.blockRows..<min(codes.rows, (block + 1) * coder.blockRows) {
                 coder.decode(
                     count: Int(codes.counts[row]), indices: codes.indices + row * codes.width,
@@ -44,13 +44,11 @@ extension SAE {
         try checkTokens(x, "x")
         let coder = BlockCoder(self)
         let target = Unchecked(output)
-        try BLAS.singleThreaded {
-            try parallelFor(coder.blocks(of: x.rows), progress: progress) { block in
-                try coder.withScratch { scratch in
-                    let range = try coder.encode(x, block: block, scratch)
-                    for (i, row) in range.enumerated() {
-                        coder.decode(row: i, of: scratch, into: target.value + row * rowStride)
-                    }
+        try coder.forEachBlock(of: x.rows, progress: progress) { block in
+            try coder.withScratch { scratch in
+                let range = try coder.encode(x, block: block, scratch)
+                for (i, row) in range.enumerated() {
+                    coder.decode(row: i, of: scratch, into: target.value + row * rowStride)
                 }
             }
         }

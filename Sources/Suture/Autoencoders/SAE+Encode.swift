@@ -14,16 +14,13 @@ extension SAE {
     public func encode(_ x: MatrixView, progress: Progress = .none) throws -> SparseCodes {
         try checkTokens(x, "x")
         let coder = BlockCoder(self)
-        let blocks = coder.blocks(of: x.rows)
-        let found = Mutex([EncodedBlock?](repeating: nil, count: blocks))
-        try BLAS.singleThreaded {
-            try parallelFor(blocks, progress: progress) { block in
-                let encoded = try coder.withScratch { scratch in
-                    let range = try coder.encode(x, block: block, scratch)
-                    return try EncodedBlock(scratch, rows: range.count, slots: coder.slots)
-                }
-                found.withLock { $0[block] = encoded }
+        let found = Mutex([EncodedBlock?](repeating: nil, count: coder.blocks(of: x.rows)))
+        try coder.forEachBlock(of: x.rows, progress: progress) { block in
+            let encoded = try coder.withScratch { scratch in
+                let range = try coder.encode(x, block: block, scratch)
+                return try EncodedBlock(scratch, rows: range.count, slots: coder.slots)
             }
+            found.withLock { $0[block] = encoded }
         }
         let encoded = found.withLock { $0.compactMap { $0 } }
         let width: Int
