@@ -247,6 +247,188 @@ suture_status suture_stitch_load(const char *path, suture_stitch **out);
 /// Releases a stitch. NULL is fine. Views of its weights are no longer valid.
 void suture_stitch_destroy(suture_stitch *stitch);
 
+// -------------------------------------------------------------------------------------------------
+// Sparse autoencoders
+// -------------------------------------------------------------------------------------------------
+
+/// Builds a sparse autoencoder from weights of any element type; they are copied as float32.
+///
+/// f = activation(x W_enc + b_enc), x_hat = f W_dec + b_dec, with the options of config. Shapes are
+/// those of suture_sae_weight_name. Gated has b_gate, b_mag and r_mag instead of b_enc; JumpReLU
+/// has a threshold (1, d_sae) and BatchTopK one (1, 1), compared with the pre-activations (after
+/// rescaling by decoder norms, where config asks for it). A matrix that the architecture lacks must
+/// be all zeros ({0}). *out is the caller's, to be released with suture_sae_destroy().
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for an unknown enumerator, k outside 1 to d_sae (TopK), a
+/// scale that is not above 0, a matrix that is missing, superfluous, of another shape or not
+/// finite; SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_sae_create(const suture_sae_config *config, const suture_sae_weights *weights,
+    suture_sae **out);
+
+/// The random start of training: decoder rows of independent normal numbers, normalised to 1,
+/// W_enc the transpose of W_dec, biases 0. The same seed gives the same weights.
+///
+/// Errors: SUTURE_ERROR_UNSUPPORTED for architectures other than SUTURE_TOPK and SUTURE_RELU;
+/// SUTURE_ERROR_INVALID_ARGUMENT as suture_sae_create(); SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_sae_init(const suture_sae_config *config, uint64_t seed, suture_sae **out);
+
+/// Shape and behaviour. k is 0 where the architecture has none, scale 0 without a fixed scale. Set
+/// out->struct_size first.
+suture_status suture_sae_info(const suture_sae *sae, suture_sae_config *out);
+
+/// A view of one weight in the SAE's own memory, float32: read only, valid while the SAE lives.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for an unknown name, or one that the architecture lacks.
+suture_status suture_sae_weight(const suture_sae *sae, suture_sae_weight_name which,
+    suture_matrix *out);
+
+/// A SAE with the same activations and the same output, without options: decoder norms (where the
+/// SAE rescales by them), a fixed scale and the subtraction of b_dec become part of the weights.
+/// A per-token normalisation cannot be folded and stays. *out is the caller's, to be released with
+/// suture_sae_destroy().
+suture_status suture_sae_fold(const suture_sae *sae, suture_sae **out);
+
+/// What is known about the SAE, as a JSON object with SAELens' names (model_name, hook_name, ...).
+/// *size is the number of bytes with the final NUL; with json NULL, only *size is written.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT if capacity is below the number of bytes; nothing is
+/// written but *size.
+suture_status suture_sae_metadata(const suture_sae *sae, char *json, uint64_t capacity,
+    uint64_t *size);
+
+/// Replaces the metadata by a JSON object. Not for use at the same time as another call on the SAE.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT if json is no JSON object in UTF-8; nothing has changed
+/// then.
+suture_status suture_sae_set_metadata(suture_sae *sae, const char *json);
+
+/// Writes the SAE as a folder in the layout of SAELens v6: cfg.json and sae_weights.safetensors,
+/// float32. The folder, and those above it, are made where missing; each file appears whole or not
+/// at all. SAELens reads it and computes the same.
+///
+/// What SAELens has no words for is written as the same function in its words, with the same
+/// activations: a fixed scale is folded, decoder norms are folded except for TopK, and BatchTopK
+/// becomes JumpReLU with a constant threshold (suture_sae_load() turns that back).
+///
+/// Errors: SUTURE_ERROR_IO with the path and the system's reason; SUTURE_ERROR_INVALID_ARGUMENT for
+/// an empty path or one that is not UTF-8.
+suture_status suture_sae_save(const suture_sae *sae, const char *folder);
+
+/// Reads a SAE folder in the layout of SAELens (topk, batchtopk, jumprelu, standard and gated;
+/// float32, float64, float16 and bfloat16; configurations before v6 too). What is computed is what
+/// SAELens computes: in particular, a scale for "expected_average_only_in" that was not folded
+/// after training is not applied. *out is the caller's, to be released with suture_sae_destroy().
+///
+/// Errors: SUTURE_ERROR_IO if a file cannot be read; SUTURE_ERROR_FORMAT if one is cut short,
+/// damaged or contradicts itself; SUTURE_ERROR_UNSUPPORTED for another architecture, by name.
+suture_status suture_sae_load(const char *folder, suture_sae **out);
+
+/// Releases a SAE. Accepts NULL. Views of its weights end with it; codes and evaluations do not.
+void suture_sae_destroy(suture_sae *sae);
+
+// -------------------------------------------------------------------------------------------------
+// Sparse codes
+// -------------------------------------------------------------------------------------------------
+
+/// Encodes tokens x (N, d_in) of any element type. The result holds what is active only; memory
+/// for N x d_sae numbers is never taken. With a per-token normalisation the codes carry each
+/// token's scale as well, which suture_sae_decode() needs. *out is the caller's, to be released
+/// with suture_codes_destroy().
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for another shape, no rows, or a value that is not finite
+/// (the message names the first one); SUTURE_ERROR_NUMERICAL where a pre-activation is beyond
+/// float32; SUTURE_ERROR_CANCELLED; SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_sae_encode(const suture_sae *sae, const suture_matrix *x,
+    const suture_progress *progress, suture_codes **out);
+
+/// Codes made elsewhere: indices and values (rows, width), row by row, which are copied. Slots may
+/// be in any order and are sorted; a negative index marks an empty one. Values may have any sign,
+/// since decoding is linear. *out is the caller's, to be released with suture_codes_destroy().
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for a size that is negative or beyond memory, an index
+/// that is not below d_sae or stands twice in a row, a value that is not finite, NULL where there
+/// are slots; SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_codes_create(int64_t d_sae, int64_t rows, int64_t width,
+    const int32_t *indices, const float *values, suture_codes **out);
+
+/// The arrays of the codes, in their own memory: read only, valid while the codes live. Set
+/// out->struct_size first.
+suture_status suture_codes_view_get(const suture_codes *codes, suture_codes_view *out);
+
+/// Decodes: writes f W_dec + b_dec, with the normalisation undone, to out (codes' rows, d_in),
+/// float32. Only the decoder rows of active latents are touched.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for codes of another d_sae or an out of another shape;
+/// SUTURE_ERROR_UNSUPPORTED where the SAE normalises each token and the codes do not come from
+/// suture_sae_encode() with such a SAE; SUTURE_ERROR_CANCELLED.
+suture_status suture_sae_decode(const suture_sae *sae, const suture_codes *codes,
+    const suture_progress *progress, const suture_matrix *out);
+
+/// Encodes and decodes x (N, d_in) to out (N, d_in), float32, block by block: the same bits as
+/// suture_sae_encode() and suture_sae_decode(), without codes for all tokens.
+///
+/// Errors: as suture_sae_encode(); out may be partly written then.
+suture_status suture_sae_reconstruct(const suture_sae *sae, const suture_matrix *x,
+    const suture_progress *progress, const suture_matrix *out);
+
+/// Releases codes. Accepts NULL. Views of them end with it.
+void suture_codes_destroy(suture_codes *codes);
+
+// -------------------------------------------------------------------------------------------------
+// Evaluation
+// -------------------------------------------------------------------------------------------------
+
+/// Begins running metrics of a SAE over a stream of tokens. Memory does not grow with the tokens.
+/// The SAE is kept as it is now, and may be released before the evaluation. *out is the caller's,
+/// to be released with suture_evaluation_destroy().
+suture_status suture_evaluation_create(const suture_sae *sae, suture_evaluation **out);
+
+/// Adds tokens x (N, d_in) of any element type. The same calls give the same bits for any number of
+/// threads. On any error, cancelling included, the evaluation is as it was before the call. Not for
+/// use at the same time as another call on the same evaluation.
+///
+/// Errors: as suture_sae_encode().
+suture_status suture_evaluation_update(suture_evaluation *evaluation, const suture_matrix *x,
+    const suture_progress *progress);
+
+/// Metrics over all tokens so far, each computed over the whole stream (not averaged over calls).
+/// explained_variance and fvu are NaN if the tokens do not vary. Tokens that are zero do not count
+/// for cosine and norm_ratio. Set out->struct_size first.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT before the first token.
+suture_status suture_evaluation_report_get(const suture_evaluation *evaluation,
+    suture_evaluation_report *out);
+
+/// For each latent the fraction of tokens on which it fired, and its largest activation (0 where it
+/// never fired): (d_sae) each. Either pointer may be NULL.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT before the first token.
+suture_status suture_evaluation_features(const suture_evaluation *evaluation, double *frequency,
+    float *maximum);
+
+/// Releases an evaluation. Accepts NULL.
+void suture_evaluation_destroy(suture_evaluation *evaluation);
+
+// -------------------------------------------------------------------------------------------------
+// Transfer
+// -------------------------------------------------------------------------------------------------
+
+/// Carries a SAE of one model to the other. SUTURE_UP takes one of model A (d_in = d_a) to model B,
+/// such that sae'(h) = up(sae(down(h))); SUTURE_DOWN the other way round. Activations are the same
+/// numbers up to rounding. Decoder norms, a fixed scale and the subtraction of b_dec are folded
+/// first. *out is the caller's, to be released with suture_sae_destroy(); neither stitch nor sae
+/// changes.
+///
+/// The result's metadata names the new model and layer where the stitch knows them (model_b and
+/// layer_b, upwards), and keeps those of the old one in transferred_from.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for an unknown direction, sizes that do not match, or a
+/// model or layer, known on both sides, that is not the stitch's; SUTURE_ERROR_UNSUPPORTED for a
+/// SAE with a per-token normalisation, with which no SAE is that composition;
+/// SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_stitch_transfer_sae(const suture_stitch *stitch, const suture_sae *sae,
+    suture_direction direction, suture_sae **out);
+
 #ifdef __cplusplus
 }
 #endif

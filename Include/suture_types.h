@@ -263,6 +263,7 @@ typedef struct suture_sae_config {
     /// 1: pre-activations are multiplied by the norm of their decoder row before the activation
     /// function and divided by it before decoding (SAELens: rescale_acts_by_decoder_norm).
     int32_t rescale_by_decoder_norm;
+    /// 0 stands for SUTURE_NORMALIZATION_NONE.
     suture_normalization normalization;
     /// With SUTURE_NORMALIZATION_FIXED_SCALE: the factor, finite and > 0. Else ignored.
     double scale;

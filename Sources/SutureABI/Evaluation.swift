@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// Section: Evaluation
+import CSutureTypes
+import Suture
+
+final class EvaluationBox: HandleBox {
+    var evaluation: Evaluation
+    init(_ evaluation: Evaluation) { self.evaluation = evaluation }
+}
+
+func evaluation(_ handle: UnsafePointer<suture_evaluation>?) throws -> EvaluationBox {
+    try object(handle, "evaluation", as: EvaluationBox.self)
+}
+
+/// Begins running metrics of a SAE over a stream of tokens. Memory does not grow with the tokens.
+/// The SAE is kept as it is now, and may be released before the evaluation. *out is the caller's, to
+/// be released with suture_evaluation_destroy().
+@c
+public func suture_evaluation_create(
+    _ sae: UnsafePointer<suture_sae>?, _ out: UnsafeMutablePointer<UnsafeMutablePointer<suture_evaluation>?>?
+) -> suture_status {
+    boundary {
+        let sae = try SutureABI.sae(sae).sae
+        let out = try required(out, "out")
+        out.pointee = makeHandle(EvaluationBox(Evaluation(sae)), as: suture_evaluation.self)
+    }
+}
+
+/// Adds tokens x (N, d_in) of any element type. The same calls give the same bits for any number of
+/// threads. On any error, cancelling included, the evaluation is as it was before the call. Not for
+/// use at the same time as another call on the same evaluation.
+///
+/// Errors: as suture_sae_encode().
+@c
+public func suture_evaluation_update(
+    _ evaluation: UnsafeMutablePointer<suture_evaluation>?, _ x: UnsafePointer<suture_matrix>?,
+    _ progress: UnsafePointer<suture_progress>?
+) -> suture_status {
+    boundary {
+        let box = try SutureABI.evaluation(evaluation.map { UnsafePointer($0) })
+        let x = try matrix(x, "x", cols: (box.evaluation.sae.dIn, "d_in"))
+        try box.evaluation.update(x, progress: SutureABI.progress(progress))
+    }
+}
+
+/// Metrics over all tokens so far, each computed over the whole stream (not averaged over calls).
+/// explained_variance and fvu are NaN if the tokens do not vary. Tokens that are zero do not count
+/// for cosine and norm_ratio. Set out->struct_size first.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT before the first token.
+@c
+public func suture_evaluation_report_get(
+    _ evaluation: UnsafePointer<suture_evaluation>?, _ out: UnsafeMutablePointer<suture_evaluation_report>?
+) -> suture_status {
+    boundary {
+        let evaluation = try SutureABI.evaluation(evaluation).evaluation
+        let out = try required(out, "out")
+        let metrics = try evaluation.report()
+        var report = suture_evaluation_report()
+        report.tokens = UInt64(metrics.tokens)
+        report.explained_variance = metrics.explainedVariance
+        report.fvu = metrics.fvu
+        report.l0 = metrics.l0
+        report.dead_fraction = metrics.deadFraction
+        report.mse = metrics.mse
+        report.cosine = metrics.cosine
+        report.norm_ratio = metrics.normRatio
+        try writeReport(report, to: out, "out")
+    }
+}
+
+/// For each latent the fraction of tokens on which it fired, and its largest activation (0 where it
+/// never fired): (d_sae) each. Either pointer may be NULL.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT before the first token.
+@c
+public func suture_evaluation_features(
+    _ evaluation: UnsafePointer<suture_evaluation>?, _ frequency: UnsafeMutablePointer<Double>?,
+    _ maximum: UnsafeMutablePointer<Float>?
+) -> suture_status {
+    boundary {
+        let evaluation = try SutureABI.evaluation(evaluation).evaluation
+        let (frequencies, maxima) = (try evaluation.frequencies(), try evaluation.maxima())
+        for latent in frequencies.indices {
+            frequency?[latent] = frequencies[latent]
+            maximum?[latent] = maxima[latent]
+        }
+    }
+}
+
+/// Releases an evaluation. Accepts NULL.
+@c
+public func suture_evaluation_destroy(_ evaluation: UnsafeMutablePointer<suture_evaluation>?) {
+    destroyHandle(evaluation)
+}
