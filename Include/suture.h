@@ -429,6 +429,97 @@ void suture_evaluation_destroy(suture_evaluation *evaluation);
 suture_status suture_stitch_transfer_sae(const suture_stitch *stitch, const suture_sae *sae,
     suture_direction direction, suture_sae **out);
 
+// -------------------------------------------------------------------------------------------------
+// Training
+// -------------------------------------------------------------------------------------------------
+
+/// Begins the training of a SAE, which is copied. The loss is the mean over tokens of |x -
+/// x_hat|^2, summed over coordinates, without any other term; gradients flow through the active
+/// latents only. Adam moves all weights, those of latents that do not fire too (their moments
+/// decay), and after every step each decoder row is divided by its norm.
+///
+/// Decoder rows are brought to unit norm at once. The norm n of a row goes into the encoder (W_enc
+/// column and b_enc of that latent times n): where the latent is chosen it contributes what it did
+/// before, but the top-k now ranks latents by activation times n, the length of the contribution.
+/// Rows within 1e-6 of unit norm stay as they are.
+///
+/// config (not NULL; a zero field stands for its default) gives the tokens a step and Adam's
+/// settings: batch_size 1 to 16777216, lr above 0 to 1e6, beta1 and beta2 from 0 to below 1,
+/// epsilon 1e-20 to 1. Memory: 12 bytes for each of the 2 d_in d_sae weights (value and moments),
+/// and with each batch 8 d_in + 24 k bytes a token; no (tokens, d_sae) matrix.
+///
+/// *out is the caller's, to be released with suture_trainer_destroy(). A trainer is for one call at
+/// a time: calls during another one, as from its progress callback, get
+/// SUTURE_ERROR_INVALID_ARGUMENT.
+///
+/// Errors: SUTURE_ERROR_UNSUPPORTED for architectures other than SUTURE_TOPK, for a normalization
+/// and for rescale_by_decoder_norm (suture_sae_fold() first); SUTURE_ERROR_INVALID_ARGUMENT for a
+/// setting out of range, a weight that is not finite, a decoder row of zeros;
+/// SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_trainer_create(const suture_sae *sae, const suture_train_config *config,
+    suture_trainer **out);
+
+/// One step on exactly the rows of x (N, d_in), N >= 1, of any element type; batch_size plays no
+/// part. The same calls give the same bits for any number of threads.
+///
+/// out (NULL for none; set out->struct_size first) gets the loss, explained variance (NaN if all
+/// rows are equal) and l0 of the batch before the update, dead latents and all steps and tokens
+/// after it, and the seconds the step took.
+///
+/// On an error the trainer is as before the call, but for a cancel that comes while the weights
+/// change: then the step is finished first, and counts. That part takes about a quarter of a step.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for another width, no rows, or a value that is not finite
+/// as float32 (the message names row and column); SUTURE_ERROR_NUMERICAL if the loss or a gradient
+/// is not finite (training diverged); SUTURE_ERROR_CANCELLED; SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_trainer_step(suture_trainer *trainer, const suture_matrix *x,
+    const suture_progress *progress, suture_train_metrics *out);
+
+/// Steps of batch_size tokens until at least `tokens` more are trained on, so tokens / batch_size
+/// steps, rounded up. Batches are drawn in random order from all rows of all shard_count matrices
+/// of `shards` (each (N, d_in), N >= 1, of any element type), which are read where they are: memory
+/// that maps a file will do.
+///
+/// Every row is seen once an epoch, in an order that depends on config->seed, the epoch and the
+/// number of rows in all; nothing is stored for it. A batch that an epoch has too few rows left for
+/// is completed with the first of the next epoch. A later call goes on where this one stopped; if
+/// it brings another number of rows in all, it begins a new epoch on them.
+///
+/// out (NULL for none; set out->struct_size first) gets loss, explained variance and l0 as means
+/// over the steps of this call and its seconds, and dead latents and all steps and tokens as they
+/// are at the end. Progress counts the tokens of this call.
+///
+/// On an error the steps before the failing one stand, the failing one is not applied, and the
+/// order of the tokens goes on with its batch; cancelling is as for suture_trainer_step(). *out is
+/// then not written.
+///
+/// Errors: as suture_trainer_step(), where a value that is not finite is named by shard, row and
+/// column; also SUTURE_ERROR_INVALID_ARGUMENT if shard_count is below 1 or tokens is 0.
+suture_status suture_trainer_run(suture_trainer *trainer, const suture_matrix *shards,
+    int64_t shard_count, uint64_t tokens, const suture_progress *progress,
+    suture_train_metrics *out);
+
+/// The gradients of the loss on the rows of x (N, d_in), N >= 1, in the shapes of the weights:
+/// W_enc (d_in, d_sae), b_enc (1, d_sae), W_dec (d_sae, d_in), b_dec (1, d_in), float32; and the
+/// loss. They are those of the weights as they are, before any renormalisation. Nothing is updated.
+///
+/// Errors: as suture_trainer_step(); SUTURE_ERROR_INVALID_ARGUMENT if an output has another shape
+/// or is not float32. On an error nothing is written.
+suture_status suture_trainer_gradients(const suture_trainer *trainer, const suture_matrix *x,
+    const suture_matrix *W_enc, const suture_matrix *b_enc, const suture_matrix *W_dec,
+    const suture_matrix *b_dec, double *loss);
+
+/// A copy of the SAE as it is now, with the metadata of the one that training began with.
+///
+/// *out is the caller's, to be released with suture_sae_destroy(); it does not change with further
+/// training.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT, SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_trainer_sae(const suture_trainer *trainer, suture_sae **out);
+
+/// Releases a trainer. NULL is allowed. SAEs taken from it stay.
+void suture_trainer_destroy(suture_trainer *trainer);
+
 #ifdef __cplusplus
 }
 #endif

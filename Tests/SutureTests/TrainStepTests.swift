@@ -208,7 +208,9 @@ import Testing
         #expect(message { _ = try trainer.step(narrow.view) }.contains("d_in = 4"))
         #expect(message { _ = try trainer.step(empty.view) }.contains("0 rows"))
         #expect(message { _ = try trainer.gradients(empty.view) }.contains("0 rows"))
-        #expect(message { _ = try trainer.run([], tokens: 1) }.contains("0 rows"))
+        #expect(message { _ = try trainer.run([], tokens: 1) }.contains("0 shards"))
+        #expect(
+            message { _ = try trainer.run([good.decoder.view, empty.view], tokens: 1) }.hasPrefix("shards[1] has 0"))
         #expect(message { _ = try trainer.run([good.decoder.view, narrow.view], tokens: 1) }.contains("shards[1]"))
         #expect(message { _ = try trainer.run([good.decoder.view], tokens: 0) }.contains("tokens is 0"))
         #expect(message { _ = try trainer.run([good.decoder.view], tokens: .max) }.contains("tokens is"))

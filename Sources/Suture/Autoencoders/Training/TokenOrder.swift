@@ -16,8 +16,11 @@ struct TokenRows {
                 throw SutureError.invalidArgument(
                     "\(name(index)) has \(shard.cols) columns, expected d_in = \(dIn)")
             }
+            guard shard.rows >= 1 else {
+                throw SutureError.invalidArgument("\(name(index)) has \(shard.rows) rows, expected at least 1")
+            }
             let (total, overflow) = (starts.last ?? 0).addingReportingOverflow(shard.rows)
-            guard shard.rows >= 0, !overflow else {
+            guard !overflow else {
                 throw SutureError.invalidArgument("\(name(index)) has \(shard.rows) rows, more than can be counted")
             }
             starts.append(total)

@@ -148,7 +148,6 @@ public final class Trainer {
     public func step(_ x: MatrixView, progress: Progress = .none) throws -> TrainingMetrics {
         try exclusively {
             let rows = try TokenRows([x], dIn: dIn) { _ in "x" }
-            guard rows.count >= 1 else { throw SutureError.invalidArgument("x has 0 rows, expected at least 1") }
             let pulse = Pulse(progress, total: rows.count)
             let metrics = try step(rows, Array(0..<rows.count), pulse: pulse)
             try pulse.endUpdate()
@@ -157,7 +156,7 @@ public final class Trainer {
     }
 
     /// Steps of `batchSize` tokens until at least `count` are trained on, drawn in random order from
-    /// all rows of all `shards` (each (N, d_in), of any element type), which are not copied.
+    /// all rows of all `shards` (each (N, d_in), N >= 1, of any element type), which are not copied.
     ///
     /// Every row is seen once an epoch, in an order that depends on the seed, the epoch and the
     /// number of rows. A batch that an epoch has too few rows left for is completed from the next one.
@@ -169,9 +168,7 @@ public final class Trainer {
     public func run(_ shards: [MatrixView], tokens count: Int, progress: Progress = .none) throws -> TrainingMetrics {
         try exclusively {
             let rows = try TokenRows(shards, dIn: dIn) { "shards[\($0)]" }
-            guard rows.count >= 1 else {
-                throw SutureError.invalidArgument("shards have 0 rows in all, expected at least 1")
-            }
+            guard !shards.isEmpty else { throw SutureError.invalidArgument("there are 0 shards, expected at least 1") }
             guard count >= 1 else { throw SutureError.invalidArgument("tokens is \(count), expected at least 1") }
             let stepCount = (count - 1) / options.batchSize + 1
             let (total, overflow) = stepCount.multipliedReportingOverflow(by: options.batchSize)
@@ -203,7 +200,6 @@ public final class Trainer {
     public func gradients(_ x: MatrixView) throws -> TrainingGradients {
         try exclusively {
             let rows = try TokenRows([x], dIn: dIn) { _ in "x" }
-            guard rows.count >= 1 else { throw SutureError.invalidArgument("x has 0 rows, expected at least 1") }
             let space = try StepWorkspace(capacity: rows.count, dIn: dIn, dSAE: dSAE, k: k, blockRows: blockRows)
             defer { withExtendedLifetime(space) {} }
             let memory = space.memory(dIn: dIn, dSAE: dSAE, k: k, rows: rows.count)

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+// Section: Training
+import CSutureTypes
+import Suture
+
+final class TrainerBox: HandleBox {
+    let trainer: Trainer
+    init(_ trainer: Trainer) { self.trainer = trainer }
+}
+
+private func trainer(_ handle: UnsafePointer<suture_trainer>?) throws -> Trainer {
+    try object(handle, "trainer", as: TrainerBox.self).trainer
+}
+
+private func trainer(_ handle: UnsafeMutablePointer<suture_trainer>?) throws -> Trainer {
+    try trainer(handle.map { UnsafePointer($0) })
+}
+
+private func trainingOptions(_ pointer: UnsafePointer<suture_train_config>?) throws -> TrainingOptions {
+    let config = try config(pointer, "config", defaults: suture_train_config())
+    var options = TrainingOptions()
+    if config.batch_size != 0 { options.batchSize = Int(config.batch_size) }
+    if config.lr != 0 { options.learningRate = config.lr }
+    if config.beta1 != 0 { options.beta1 = config.beta1 }
+    if config.beta2 != 0 { options.beta2 = config.beta2 }
+    if config.epsilon != 0 { options.epsilon = config.epsilon }
+    options.seed = config.seed
+    return options
+}
+
+private func write(_ metrics: TrainingMetrics, to out: UnsafeMutablePointer<suture_train_metrics>?) throws {
+    guard let out else { return }
+    var report = suture_train_metrics()
+    report.steps = UInt64(metrics.steps)
+    report.tokens = UInt64(metrics.tokens)
+    report.loss = metrics.loss
+    report.explained_variance = metrics.explainedVariance
+    report.l0 = metrics.l0
+    report.dead = Int64(metrics.dead)
+    report.seconds = metrics.seconds
+    try writeReport(report, to: out, "out")
+}
+
+/// Begins the training of a SAE, which is copied. The loss is the mean over tokens of |x - x_hat|^2,
+/// summed over coordinates, without any other term; gradients flow through the active latents only.
+/// Adam moves all weights, those of latents that do not fire too (their moments decay), and after
+/// every step each decoder row is divided by its norm.
+///
+/// Decoder rows are brought to unit norm at once. The norm n of a row goes into the encoder (W_enc
+/// column and b_enc of that latent times n): where the latent is chosen it contributes what it did
+/// before, but the top-k now ranks latents by activation times n, the length of the contribution.
+/// Rows within 1e-6 of unit norm stay as they are.
+///
+/// config (not NULL; a zero field stands for its default) gives the tokens a step and Adam's
+/// settings: batch_size 1 to 16777216, lr above 0 to 1e6, beta1 and beta2 from 0 to below 1, epsilon
+/// 1e-20 to 1. Memory: 12 bytes for each of the 2 d_in d_sae weights (value and moments), and with each batch
+/// 8 d_in + 24 k bytes a token; no (tokens, d_sae) matrix.
+///
+/// *out is the caller's, to be released with suture_trainer_destroy(). A trainer is for one call at a
+/// time: calls during another one, as from its progress callback, get
+/// SUTURE_ERROR_INVALID_ARGUMENT.
+///
+/// Errors: SUTURE_ERROR_UNSUPPORTED for architectures other than SUTURE_TOPK, for a normalization and
+/// for rescale_by_decoder_norm (suture_sae_fold() first); SUTURE_ERROR_INVALID_ARGUMENT for a
+/// setting out of range, a weight that is not finite, a decoder row of zeros;
+/// SUTURE_ERROR_OUT_OF_MEMORY.
+@c
+public func suture_trainer_create(
+    _ sae: UnsafePointer<suture_sae>?, _ config: UnsafePointer<suture_train_config>?,
+    _ out: UnsafeMutablePointer<UnsafeMutablePointer<suture_trainer>?>?
+) -> suture_status {
+    boundary {
+        let out = try required(out, "out")
+        let sae = try object(sae, "sae", as: SAEBox.self).sae
+        let trainer = try Trainer(sae, options: trainingOptions(config))
+        out.pointee = makeHandle(TrainerBox(trainer), as: suture_trainer.self)
+    }
+}
+
+/// One step on exactly the rows of x (N, d_in), N >= 1, of any element type; batch_size plays no
+/// part. The same calls give the same bits for any number of threads.
+///
+/// out (NULL for none; set out->struct_size first) gets the loss, explained variance (NaN if all rows
+/// are equal) and l0 of the batch before the update, dead latents and all steps and tokens after it,
+/// and the seconds the step took.
+///
+/// On an error the trainer is as before the call, but for a cancel that comes while the weights
+/// change: then the step is finished first, and counts. That part takes about a quarter of a step.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for another width, no rows, or a value that is not finite as
+/// float32 (the message names row and column); SUTURE_ERROR_NUMERICAL if the loss or a gradient is
+/// not finite (training diverged); SUTURE_ERROR_CANCELLED; SUTURE_ERROR_OUT_OF_MEMORY.
+@c
+public func suture_trainer_step(
+    _ trainer: UnsafeMutablePointer<suture_trainer>?, _ x: UnsafePointer<suture_matrix>?,
+    _ progress: UnsafePointer<suture_progress>?, _ out: UnsafeMutablePointer<suture_train_metrics>?
+) -> suture_status {
+    boundary {
+        let trainer = try SutureABI.trainer(trainer)
+        let x = try matrix(x, "x", cols: (trainer.dIn, "d_in"))
+        if let out { try structSize(out, "out", of: suture_train_metrics.self) }
+        try write(trainer.step(x, progress: SutureABI.progress(progress)), to: out)
+    }
+}
+
+/// Steps of batch_size tokens until at least `tokens` more are trained on, so tokens / batch_size
+/// steps, rounded up. Batches are drawn in random order from all rows of all shard_count matrices
+/// of `shards` (each (N, d_in), N >= 1, of any element type), which are read where they are: memory
+/// that maps a file will do.
+///
+/// Every row is seen once an epoch, in an order that depends on config->seed, the epoch and the
+/// number of rows in all; nothing is stored for it. A batch that an epoch has too few rows left for is
+/// completed with the first of the next epoch. A later call goes on where this one stopped; if it
+/// brings another number of rows in all, it begins a new epoch on them.
+///
+/// out (NULL for none; set out->struct_size first) gets loss, explained variance and l0 as means over
+/// the steps of this call and its seconds, and dead latents and all steps and tokens as they are at
+/// the end. Progress counts the tokens of this call.
+///
+/// On an error the steps before the failing one stand, the failing one is not applied, and the order
+/// of the tokens goes on with its batch; cancelling is as for suture_trainer_step(). *out is then
+/// not written.
+///
+/// Errors: as suture_trainer_step(), where a value that is not finite is named by shard, row and
+/// column; also SUTURE_ERROR_INVALID_ARGUMENT if shard_count is below 1 or tokens is 0.
+@c
+public func suture_trainer_run(
+    _ trainer: UnsafeMutablePointer<suture_trainer>?, _ shards: UnsafePointer<suture_matrix>?, _ shard_count: Int64,
+    _ tokens: UInt64, _ progress: UnsafePointer<suture_progress>?, _ out: UnsafeMutablePointer<suture_train_metrics>?
+) -> suture_status {
+    boundary {
+        let trainer = try SutureABI.trainer(trainer)
+        guard shard_count >= 1, shard_count <= Int64(sizeLimit) else {
+            throw SutureError.invalidArgument("shard_count is \(shard_count), expected 1 to \(sizeLimit)")
+        }
+        guard let shards else {
+            throw SutureError.invalidArgument("shards is NULL, expected \(shard_count) matrices, shards[0] and on")
+        }
+        guard let count = Int(exactly: tokens) else {
+            throw SutureError.invalidArgument("tokens is \(tokens), expected at most \(Int.max)")
+        }
+        let views = try (0..<Int(shard_count)).map {
+            try matrix(shards + $0, "shards[\($0)]", cols: (trainer.dIn, "d_in"))
+        }
+        if let out { try structSize(out, "out", of: suture_train_metrics.self) }
+        try write(trainer.run(views, tokens: count, progress: SutureABI.progress(progress)), to: out)
+    }
+}
+
+/// The gradients of the loss on the rows of x (N, d_in), N >= 1, in the shapes of the weights: W_enc
+/// (d_in, d_sae), b_enc (1, d_sae), W_dec (d_sae, d_in), b_dec (1, d_in), float32; and the loss. They are those of the weights as they are, before any renormalisation. Nothing is
+/// updated.
+///
+/// Errors: as suture_trainer_step(); SUTURE_ERROR_INVALID_ARGUMENT if an output has another shape or
+/// is not float32. On an error nothing is written.
+@c
+public func suture_trainer_gradients(
+    _ trainer: UnsafePointer<suture_trainer>?, _ x: UnsafePointer<suture_matrix>?,
+    _ W_enc: UnsafePointer<suture_matrix>?, _ b_enc: UnsafePointer<suture_matrix>?,
+    _ W_dec: UnsafePointer<suture_matrix>?, _ b_dec: UnsafePointer<suture_matrix>?,
+    _ loss: UnsafeMutablePointer<Double>?
+) -> suture_status {
+    boundary {
+        let trainer = try SutureABI.trainer(trainer)
+        let x = try matrix(x, "x", cols: (trainer.dIn, "d_in"))
+        let (dIn, dSAE) = ((trainer.dIn, "d_in"), (trainer.dSAE, "d_sae"))
+        let outputs = [
+            try outputMatrix(W_enc, "W_enc", rows: dIn, cols: dSAE),
+            try outputMatrix(b_enc, "b_enc", rows: (1, "the rows of a bias"), cols: dSAE),
+            try outputMatrix(W_dec, "W_dec", rows: dSAE, cols: dIn),
+            try outputMatrix(b_dec, "b_dec", rows: (1, "the rows of a bias"), cols: dIn),
+        ]
+        let loss = try required(loss, "loss")
+        let gradients = try trainer.gradients(x)
+        let sources = [gradients.encoder, gradients.encoderBias, gradients.decoder, gradients.decoderBias]
+        for (target, source) in zip(outputs, sources) {
+            for row in 0..<source.rows {
+                (target.base + row * target.rowStride).update(
+                    from: source.pointer + row * source.cols, count: source.cols)
+            }
+        }
+        withExtendedLifetime(gradients) {}
+        loss.pointee = gradients.loss
+    }
+}
+
+/// A copy of the SAE as it is now, with the metadata of the one that training began with.
+///
+/// *out is the caller's, to be released with suture_sae_destroy(); it does not change with further
+/// training.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT, SUTURE_ERROR_OUT_OF_MEMORY.
+@c
+public func suture_trainer_sae(
+    _ trainer: UnsafePointer<suture_trainer>?, _ out: UnsafeMutablePointer<UnsafeMutablePointer<suture_sae>?>?
+) -> suture_status {
+    boundary {
+        let out = try required(out, "out")
+        let box = try SAEBox(SutureABI.trainer(trainer).sae())
+        out.pointee = makeHandle(box, as: suture_sae.self)
+    }
+}
+
+/// Releases a trainer. NULL is allowed. SAEs taken from it stay.
+@c
+public func suture_trainer_destroy(_ trainer: UnsafeMutablePointer<suture_trainer>?) {
+    destroyHandle(trainer)
+}
