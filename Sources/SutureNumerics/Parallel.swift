@@ -80,10 +80,11 @@ private final class ParallelJob: Sendable {
         failed.store(true, ordering: .relaxed)
     }
 
-    /// Reports every 10 ms until `helpers` threads have ended, or a report asks to stop.
+    /// Reports every 10 ms until `helpers` threads have ended or the job has failed: a caller who
+    /// has cancelled is not asked again.
     func wait(for helpers: Int, report: () throws -> Void) {
         var (pause, waited): (UInt32, UInt32) = (50, 0)
-        while ended.load(ordering: .relaxed) < helpers {
+        while ended.load(ordering: .relaxed) < helpers, !failed.load(ordering: .relaxed) {
             usleep(pause)
             waited += pause
             pause = min(pause * 2, 2000)
