@@ -3,11 +3,7 @@ import Suture
 import Testing
 
 private func makeCodes(_ rows: Int, _ width: Int, _ indices: [Int32], _ values: [Float]) throws -> SparseCodes {
-    try indices.withUnsafeBufferPointer { indices in
-        try values.withUnsafeBufferPointer { values in
-            try SparseCodes(dSAE: 6, rows: rows, width: width, indices: indices, values: values)
-        }
-    }
+    try SparseCodes(dSAE: 6, rows: rows, width: width, indices: indices, values: values)
 }
 
 @Suite struct DecodeTests {
@@ -45,6 +41,9 @@ private func makeCodes(_ rows: Int, _ width: Int, _ indices: [Int32], _ values: 
         #expect(message([0, 1, 2, 2], [1, 1, 1, 1]) == "indices[1, 1] is 2, which stands in row 1 before")
         #expect(message([0, 1, 2, 3], [1, 1, .infinity, 1]) == "values[1, 0] is inf, expected finite numbers")
         #expect(message([0, 1, 0, 1], [1, 1, 1, 1]) == "accepted")
+        #expect(
+            message([0, 1, 0], [1, 1, 1, 1]) == "indices has 3 and values has 4 elements, expected rows * width = 2 * 2"
+        )
         let codes = try makeCodes(2, 2, [0, 1, 0, 1], [1, 1, 1, 1])
         let other = try SAECase(architecture: "topk").make(dIn: 4, dSAE: 7, k: 2)
         #expect(throws: SutureError.invalidArgument("codes are of 6 latents, expected d_sae = 7")) {

@@ -59,13 +59,16 @@ public final class SparseCodes: Sendable {
     /// - Parameter indices: (rows, width), row by row; `values` likewise.
     /// - Throws: `SutureError.invalidArgument` for an index beyond `dSAE`, one that stands twice in a
     ///   row, or a value that is not finite.
-    public convenience init(
-        dSAE: Int, rows: Int, width: Int, indices: UnsafeBufferPointer<Int32>, values: UnsafeBufferPointer<Float>
-    ) throws {
-        guard indices.count == rows * width, values.count == rows * width else {
+    public convenience init<Indices: RandomAccessCollection<Int32>, Values: RandomAccessCollection<Float>>(
+        dSAE: Int, rows: Int, width: Int, indices: Indices, values: Values
+    ) throws where Indices.Index == Int, Values.Index == Int {
+        let (size, overflow) = rows.multipliedReportingOverflow(by: width)
+        guard rows >= 0, width >= 0, !overflow, indices.startIndex == 0, indices.endIndex == size,
+            values.startIndex == 0, values.endIndex == size
+        else {
             throw SutureError.invalidArgument(
-                "indices has \(indices.count) and values \(values.count) elements, expected rows * width = \(rows * width)"
-            )
+                "indices has \(indices.count) and values has \(values.count) elements, "
+                    + "expected rows * width = \(rows) * \(width)")
         }
         let slotIndices = try Buffer<Int32>(count: width, for: "codes")
         let slotValues = try Buffer<Float>(count: width, for: "codes")
