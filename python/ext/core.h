@@ -70,6 +70,7 @@ typedef struct {
     PyObject *callable;
     PyThreadState *thread;
     int64_t last;
+    bool stopped;
     suture_progress progress;
 } core_call;
 

@@ -48,7 +48,8 @@ static int execute(PyObject *module) {
         return -1;
     }
     static int (*const parts[])(PyObject *, core_state *) = {
-        core_add_errors, core_add_library, core_add_rows, core_add_view, core_add_moments,
+        core_add_errors, core_add_library, core_add_rows,       core_add_view,    core_add_moments,
+        core_add_stitch, core_add_sae,     core_add_codes,      core_add_evaluation, core_add_trainer,
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         if (parts[i](module, state) < 0) return -1;

@@ -142,6 +142,21 @@ cleanup:
     return bytes;
 }
 
+static PyObject *svcca(PyObject *self, PyObject *args) {
+    double variance_kept;
+    if (!PyArg_ParseTuple(args, "d", &variance_kept)) return NULL;
+    if (core_read(self) < 0) return NULL;
+    suture_svcca_report report = {.struct_size = sizeof report};
+    core_call call;
+    core_call_begin(&call, core_state_of_object(self), NULL);
+    suture_status status = suture_svcca(handle_of(self), variance_kept, &report);
+    int failed = core_call_end(&call, status);
+    core_done_reading(self);
+    if (failed) return NULL;
+    return Py_BuildValue(
+        "(dLL)", report.mean_correlation, (long long)report.kept_a, (long long)report.kept_b);
+}
+
 static void dealloc(PyObject *self) {
     suture_moments_destroy(handle_of(self));
     core_object_free(self);
@@ -154,6 +169,7 @@ static PyMethodDef methods[] = {
     {"read_into", read_into, METH_VARARGS,
      "read_into(mean_a, mean_b, cov_aa, cov_ab, cov_bb): writes float64 arrays; None for those not wanted."},
     {"serialize", serialize, METH_NOARGS, "serialize(): bytes."},
+    {"svcca", svcca, METH_VARARGS, "svcca(variance_kept): (mean correlation, kept_a, kept_b)."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -17,27 +17,31 @@ static int64_t now(void) {
 // Runs on the thread that made the call, as suture_progress_callback promises.
 static int32_t report(void *context, uint64_t done, uint64_t total) {
     core_call *call = context;
+    // The library may ask again while its other threads come to rest. Python must not be entered
+    // with an exception set.
+    if (call->stopped) return 1;
     int64_t time = now();
     if (time - call->last < REPORT_INTERVAL_NS) return 0;
     PyEval_RestoreThread(call->thread);
     // Does nothing on threads other than the main one.
-    bool stop = PyErr_CheckSignals() < 0;
-    if (!stop && call->callable) {
+    call->stopped = PyErr_CheckSignals() < 0;
+    if (!call->stopped && call->callable) {
         PyObject *result = PyObject_CallFunction(
             call->callable, "KK", (unsigned long long)done, (unsigned long long)total);
-        stop = result == NULL;
+        call->stopped = result == NULL;
         Py_XDECREF(result);
     }
     // An exception stays with the thread state until core_call_end.
     call->last = now();
     call->thread = PyEval_SaveThread();
-    return stop;
+    return call->stopped;
 }
 
 void core_call_begin(core_call *call, core_state *state, PyObject *callable) {
     call->state = state;
     call->callable = callable == Py_None ? NULL : callable;
     call->last = now();
+    call->stopped = false;
     call->progress.callback = report;
     call->progress.context = call;
     call->thread = PyEval_SaveThread();

@@ -1,6 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Suture carries linear features between language models through affine stitches of their
-residual streams (Chen, Merullo, Stolfo, Pavlick, arXiv 2506.06609)."""
+residual streams (Chen, Merullo, Stolfo, Pavlick, arXiv 2506.06609).
+
+>>> import numpy as np, suture
+>>> rng = np.random.default_rng(0)
+>>> acts_a = rng.normal(size=(1000, 8)).astype(np.float32)
+>>> acts_b = acts_a @ rng.normal(size=(8, 16)) + 0.1 * rng.normal(size=(1000, 16))
+>>> stitch = suture.Stitch.fit(acts_a, acts_b)
+>>> sae = suture.train(suture.SAE.init(8, 64, k=4), acts_a, batch_size=100).sae
+>>> stitch.transfer(sae).evaluate(acts_b)["tokens"]
+1000
+"""
 
 from __future__ import annotations
 
@@ -8,23 +18,46 @@ from types import ModuleType
 
 from ._core import FormatError, InternalError, NumericalError, SutureError, UnsupportedError
 from ._core import version as __version__
+from ._inputs import width
 from .activations import Activations, check_paired
+from .codes import SparseCodes
+from .evaluation import Evaluation
 from .library import CPUInfo, cpu_info, set_threads
 from .moments import Moments
+from .reports import FitReport, Objective, SutureWarning
+from .sae import SAE
+from .similarity import SVCCA, svcca, svcca_grid
+from .stitch import Stitch
+from .training import Trainer, TrainingInterrupted, TrainRun, train
 
 __all__ = [
+    "SAE",
+    "SVCCA",
     "Activations",
     "CPUInfo",
+    "Evaluation",
+    "FitReport",
     "FormatError",
     "InternalError",
     "Moments",
     "NumericalError",
+    "Objective",
+    "SparseCodes",
+    "Stitch",
     "SutureError",
+    "SutureWarning",
+    "TrainRun",
+    "Trainer",
+    "TrainingInterrupted",
     "UnsupportedError",
     "__version__",
     "check_paired",
     "cpu_info",
     "set_threads",
+    "svcca",
+    "svcca_grid",
+    "train",
+    "width",
 ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -58,6 +59,27 @@ def instance(name: str, value: Any, kind: type, expected: str) -> None:
     """An object of a class."""
     if not isinstance(value, kind):
         raise TypeError(f"{name} is a {type(value).__name__}, expected {expected}")
+
+
+def path_text(value: Any) -> str:
+    """A path as text."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise TypeError(f"path is {value!r}, expected a path")
+    text = os.fspath(value)
+    if not isinstance(text, str):
+        raise TypeError(f"path is {value!r}, expected text or a pathlib.Path")
+    if not text or "\0" in text:
+        raise ValueError(f"path is {text!r}, expected a path")
+    return text
+
+
+def existing(name: str, path: str, expected: str) -> None:
+    """Something at a path."""
+    try:
+        os.stat(path)
+    except OSError as error:
+        reason = f"{name} is {path!r}, expected {expected}: {error.strerror}"
+        raise type(error)(error.errno, reason) from None
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
+from ._arguments import existing
 
 Array = Any
 """float32, float64, float16 or bfloat16, (N, d) or (batch, position, d): an object with the buffer
@@ -48,6 +49,9 @@ def rows(array: Array, name: str, *, vector: bool = False) -> _core.Rows:
 def weight(array: Array, name: str, *, vector: bool = False) -> _core.Rows:
     """Weights: like `rows`, and copied if they are a view that cannot be read as it is."""
     found = rows(array, name, vector=vector)
+    if len(found.shape) != 2:
+        expected = "(d,)" if vector else "a matrix"
+        raise ValueError(f"{name} has shape {found.shape}, expected {expected}")
     return found if found.direct else found.block(0, found.rows)
 
 
@@ -177,6 +181,16 @@ class Stream:
         return result
 
 
+def width(acts: Acts) -> int:
+    """Width (d) of activations of any kind, of which no row is read.
+
+    >>> import numpy as np, suture
+    >>> suture.width(np.zeros((3, 8), np.float32))
+    8
+    """
+    return Stream(acts, "acts").cols
+
+
 def paired(a: Stream, b: Stream) -> Iterator[tuple[int, _core.Rows, _core.Rows]]:
     """The rows of two streams side by side, whatever the sizes of their arrays."""
     if a.total is not None and b.total is not None and a.total != b.total:
@@ -253,8 +267,8 @@ def _paths(path: Path, name: str) -> Sequence[Path]:
 
 
 def _load(path: Path, name: str) -> npt.NDArray[Any]:
+    existing(name, str(path), "an .npy file")
     if path.suffix != ".npy":
-        path.stat()  # No such file: that comes first.
         raise ValueError(f"{name} is the path {str(path)!r}, expected an .npy file")
     try:
         loaded: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)

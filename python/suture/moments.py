@@ -178,7 +178,7 @@ class Moments:
         """
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"data is a {type(data).__name__}, expected bytes")
-        with named(bytes="data"):
+        with named(moments="data"):
             return cls._wrap(_core.moments_deserialize(data))
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: Apache-2.0
+// Stitches: fitting, applying, carrying a SAE across.
+#include "core.h"
+
+static suture_stitch *handle_of(PyObject *object) { return ((core_object *)object)->handle; }
+
+static PyObject *wrap(core_state *state, suture_stitch *handle) {
+    PyObject *object = core_object_new(state->stitch, handle);
+    if (!object) suture_stitch_destroy(handle);
+    return object;
+}
+
+static PyObject *objective_dict(const suture_objective *value) {
+    return Py_BuildValue(
+        "{s:d,s:d,s:d,s:d,s:d,s:d,s:d,s:d,s:K}", "alpha", value->alpha, "up", value->up, "down", value->down,
+        "a_round_trip", value->a_round_trip, "b_round_trip", value->b_round_trip, "total", value->total,
+        "up_explained_variance", value->up_explained_variance, "down_explained_variance",
+        value->down_explained_variance, "tokens", (unsigned long long)value->tokens);
+}
+
+// Ridge None: the library chooses.
+static PyObject *fit(PyObject *module, PyObject *args) {
+    core_state *state = core_state_of(module);
+    PyObject *moments, *ridge, *progress;
+    suture_stitch_config config = {.struct_size = sizeof config};
+    int iterations;
+    if (!PyArg_ParseTuple(
+            args, "O!ddiOO", state->moments, &moments, &config.alpha, &config.tolerance, &iterations, &ridge,
+            &progress)) {
+        return NULL;
+    }
+    config.max_iterations = iterations;
+    config.has_ridge = ridge != Py_None;
+    if (config.has_ridge) {
+        config.ridge = PyFloat_AsDouble(ridge);
+        if (config.ridge == -1 && PyErr_Occurred()) return NULL;
+    }
+    if (core_read(moments) < 0) return NULL;
+    suture_stitch *handle = NULL;
+    suture_stitch_report report = {.struct_size = sizeof report};
+    report.before.struct_size = report.after.struct_size = sizeof report.before;
+    core_call call;
+    core_call_begin(&call, state, progress);
+    suture_status status =
+        suture_stitch_fit(((core_object *)moments)->handle, &config, &call.progress, &handle, &report);
+    int failed = core_call_end(&call, status);
+    core_done_reading(moments);
+    if (failed) {
+        suture_stitch_destroy(handle);
+        return NULL;
+    }
+    PyObject *stitch = wrap(state, handle);
+    PyObject *before = stitch ? objective_dict(&report.before) : NULL;
+    PyObject *after = before ? objective_dict(&report.after) : NULL;
+    if (!after) {
+        Py_XDECREF(stitch);
+        Py_XDECREF(before);
+        return NULL;
+    }
+    return Py_BuildValue(
+        "(N{s:N,s:N,s:d,s:d,s:i,s:O,s:L,s:L,s:I,s:d})", stitch, "before", before, "after", after, "gradient_norm",
+        report.gradient_norm, "ridge", report.ridge, "iterations", (int)report.iterations, "converged",
+        report.converged ? Py_True : Py_False, "rank_a", (long long)report.rank_a, "rank_b", (long long)report.rank_b,
+        "warnings", (unsigned int)report.warnings, "seconds", report.seconds);
+}
+
+static PyObject *create(PyObject *module, PyObject *args) {
+    static const char *const names[] = {"P_up", "b_up", "P_down", "b_down"};
+    core_state *state = core_state_of(module);
+    PyTypeObject *rows = state->rows;
+    PyObject *arrays[4];
+    suture_matrix matrices[4];
+    if (!PyArg_ParseTuple(
+            args, "O!O!O!O!", rows, arrays, rows, arrays + 1, rows, arrays + 2, rows, arrays + 3)) {
+        return NULL;
+    }
+    for (int i = 0; i < 4; i++) {
+        if (core_matrix(arrays[i], names[i], &matrices[i]) < 0) return NULL;
+    }
+    suture_stitch *handle = NULL;
+    core_call call;
+    core_call_begin(&call, state, NULL);
+    suture_status status = suture_stitch_create(matrices, matrices + 1, matrices + 2, matrices + 3, &handle);
+    if (core_call_end(&call, status) < 0) {
+        suture_stitch_destroy(handle);
+        return NULL;
+    }
+    return wrap(state, handle);
+}
+
+static PyObject *load(PyObject *module, PyObject *args) {
+    PyObject *path;
+    if (!PyArg_ParseTuple(args, "O&", PyUnicode_FSConverter, &path)) return NULL;
+    core_state *state = core_state_of(module);
+    suture_stitch *handle = NULL;
+    const char *text = PyBytes_AsString(path);
+    core_call call;
+    core_call_begin(&call, state, NULL);
+    suture_status status = suture_stitch_load(text, &handle);
+    int failed = core_call_end(&call, status);
+    Py_DECREF(path);
+    if (failed) {
+        suture_stitch_destroy(handle);
+        return NULL;
+    }
+    return wrap(state, handle);
+}
+
+static PyObject *save(PyObject *self, PyObject *args) {
+    PyObject *path;
+    if (!PyArg_ParseTuple(args, "O&", PyUnicode_FSConverter, &path)) return NULL;
+    if (core_read(self) < 0) {
+        Py_DECREF(path);
+        return NULL;
+    }
+    const char *text = PyBytes_AsString(path);
+    core_call call;
+    core_call_begin(&call, core_state_of_object(self), NULL);
+    suture_status status = suture_stitch_save(handle_of(self), text);
+    int failed = core_call_end(&call, status);
+    core_done_reading(self);
+    Py_DECREF(path);
+    if (failed) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *info(PyObject *self, PyObject *unused) {
+    (void)unused;
+    int64_t d_a = 0, d_b = 0;
+    suture_status status = suture_stitch_info(handle_of(self), &d_a, &d_b);
+    if (status != SUTURE_OK) {
+        core_raise(core_state_of_object(self), status);
+        return NULL;
+    }
+    return Py_BuildValue("(LL)", (long long)d_a, (long long)d_b);
+}
+
+static PyObject *weight(PyObject *self, PyObject *args) {
+    static const core_word words[] = {
+        {"P_up", SUTURE_STITCH_P_UP},     {"b_up", SUTURE_STITCH_B_UP}, {"P_down", SUTURE_STITCH_P_DOWN},
+        {"b_down", SUTURE_STITCH_B_DOWN}, {NULL, 0},
+    };
+    const char *name;
+    int which;
+    if (!PyArg_ParseTuple(args, "s", &name) || core_word_value(words, "name", name, &which) < 0) return NULL;
+    core_state *state = core_state_of_object(self);
+    suture_matrix matrix;
+    suture_status status = suture_stitch_weight(handle_of(self), (suture_stitch_weight_name)which, &matrix);
+    if (status != SUTURE_OK) {
+        core_raise(state, status);
+        return NULL;
+    }
+    return core_view_of_matrix(state, self, &matrix, name[0] == 'b');
+}
+
+static PyObject *apply(PyObject *self, PyObject *args) {
+    core_state *state = core_state_of_object(self);
+    const char *word;
+    int direction;
+    PyObject *h, *out, *progress;
+    suture_matrix input, output;
+    if (!PyArg_ParseTuple(args, "sO!O!O", &word, state->rows, &h, state->rows, &out, &progress)) return NULL;
+    if (core_word_value(core_directions, "direction", word, &direction) < 0 || core_matrix(h, "h", &input) < 0 ||
+        core_matrix(out, "out", &output) < 0 || core_read(self) < 0) {
+        return NULL;
+    }
+    core_call call;
+    core_call_begin(&call, state, progress);
+    suture_status status =
+        suture_stitch_apply(handle_of(self), (suture_direction)direction, &input, &call.progress, &output);
+    int failed = core_call_end(&call, status);
+    core_done_reading(self);
+    if (failed) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *objective(PyObject *self, PyObject *args) {
+    core_state *state = core_state_of_object(self);
+    PyObject *moments;
+    double alpha;
+    if (!PyArg_ParseTuple(args, "O!d", state->moments, &moments, &alpha)) return NULL;
+    if (core_read(moments) < 0) return NULL;
+    if (core_read(self) < 0) {
+        core_done_reading(moments);
+        return NULL;
+    }
+    suture_objective value = {.struct_size = sizeof value};
+    core_call call;
+    core_call_begin(&call, state, NULL);
+    suture_status status =
+        suture_stitch_objective(handle_of(self), ((core_object *)moments)->handle, alpha, &value);
+    int failed = core_call_end(&call, status);
+    core_done_reading(self);
+    core_done_reading(moments);
+    return failed ? NULL : objective_dict(&value);
+}
+
+static PyObject *metadata(PyObject *self, PyObject *unused) {
+    (void)unused;
+    if (core_read(self) < 0) return NULL;
+    PyObject *text = NULL;
+    char *json = NULL;
+    uint64_t size = 0;
+    suture_status status = suture_stitch_metadata(handle_of(self), NULL, 0, &size);
+    if (status == SUTURE_OK) {
+        json = PyMem_Malloc(size ? (size_t)size : 1);
+        if (!json) {
+            PyErr_NoMemory();
+            goto cleanup;
+        }
+        status = suture_stitch_metadata(handle_of(self), json, size, &size);
+    }
+    if (status == SUTURE_OK) {
+        text = PyUnicode_FromString(json);
+    } else {
+        core_raise(core_state_of_object(self), status);
+    }
+cleanup:
+    PyMem_Free(json);
+    core_done_reading(self);
+    return text;
+}
+
+static PyObject *set_metadata(PyObject *self, PyObject *args) {
+    const char *json;
+    if (!PyArg_ParseTuple(args, "s", &json) || core_write(self) < 0) return NULL;
+    suture_status status = suture_stitch_set_metadata(handle_of(self), json);
+    core_done_writing(self);
+    if (status != SUTURE_OK) {
+        core_raise(core_state_of_object(self), status);
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *transfer_sae(PyObject *self, PyObject *args) {
+    core_state *state = core_state_of_object(self);
+    PyObject *sae;
+    const char *word;
+    int direction;
+    if (!PyArg_ParseTuple(args, "O!s", state->sae, &sae, &word)) return NULL;
+    if (core_word_value(core_directions, "direction", word, &direction) < 0 || core_read(self) < 0) return NULL;
+    if (core_read(sae) < 0) {
+        core_done_reading(self);
+        return NULL;
+    }
+    suture_sae *handle = NULL;
+    core_call call;
+    core_call_begin(&call, state, NULL);
+    suture_status status = suture_stitch_transfer_sae(
+        handle_of(self), ((core_object *)sae)->handle, (suture_direction)direction, &handle);
+    int failed = core_call_end(&call, status);
+    core_done_reading(sae);
+    core_done_reading(self);
+    PyObject *made = failed ? NULL : core_object_new(state->sae, handle);
+    if (!made) suture_sae_destroy(handle);
+    return made;
+}
+
+static void dealloc(PyObject *self) {
+    suture_stitch_destroy(handle_of(self));
+    core_object_free(self);
+}
+
+static PyMethodDef methods[] = {
+    {"info", info, METH_NOARGS, "info(): (d_a, d_b)."},
+    {"weight", weight, METH_VARARGS, "weight(name): a View."},
+    {"apply", apply, METH_VARARGS, "apply(direction, h, out, progress)."},
+    {"objective", objective, METH_VARARGS, "objective(moments, alpha): dict of the terms."},
+    {"metadata", metadata, METH_NOARGS, "metadata(): JSON text."},
+    {"set_metadata", set_metadata, METH_VARARGS, "set_metadata(json)."},
+    {"save", save, METH_VARARGS, "save(path)."},
+    {"transfer_sae", transfer_sae, METH_VARARGS, "transfer_sae(sae, direction)."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot slots[] = {
+    {Py_tp_doc, "A suture_stitch handle."},
+    {Py_tp_dealloc, dealloc},
+    {Py_tp_methods, methods},
+    {Py_tp_members, core_object_members},
+    {0, NULL},
+};
+
+static PyType_Spec spec = {
+    .name = "suture._core.Stitch",
+    .basicsize = sizeof(core_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = slots,
+};
+
+static PyMethodDef functions[] = {
+    {"stitch_fit", fit, METH_VARARGS,
+     "stitch_fit(moments, alpha, tolerance, max_iterations, ridge or None, progress): (Stitch, report)."},
+    {"stitch_create", create, METH_VARARGS, "stitch_create(P_up, b_up, P_down, b_down)."},
+    {"stitch_load", load, METH_VARARGS, "stitch_load(path)."},
+    {NULL, NULL, 0, NULL},
+};
+
+int core_add_stitch(PyObject *module, core_state *state) {
+    if (core_add_type(module, &spec, &state->stitch) < 0) return -1;
+    return PyModule_AddFunctions(module, functions);
+}

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a fit reports: the terms of its objective, and warnings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["FitReport", "Objective", "SutureWarning"]
+
+WARNINGS = {
+    1: "rank deficient: a covariance has not full rank (few tokens, or dead coordinates); a "
+    "ridge of {ridge:.3g} was added",
+    2: "not converged: max_iterations was reached before the tolerance",
+    4: "few tokens: fewer than ten per dimension, so the held-out error will be well above the "
+    "fitted one",
+}
+
+
+class SutureWarning(UserWarning):
+    """A result is usable, but less good than it could be.
+
+    >>> import suture
+    >>> issubclass(suture.SutureWarning, UserWarning)
+    True
+    """
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The terms of the stitching objective (arXiv 2506.06609, eq. 2-3): mean squared errors over
+    tokens and coordinates.
+
+    Attributes:
+        alpha: weight of the two inversion terms.
+        up: MSE(up(h_A), h_B).
+        down: MSE(down(h_B), h_A).
+        a_round_trip: MSE(down(up(h_A)), h_A), before the factor alpha.
+        b_round_trip: MSE(up(down(h_B)), h_B), before the factor alpha.
+        total: up + down + alpha * (a_round_trip + b_round_trip).
+        up_explained_variance: share of h_B's variance that up(h_A) explains.
+        down_explained_variance: share of h_A's variance that down(h_B) explains.
+        tokens: rows that the figures rest on.
+    """
+
+    alpha: float
+    up: float
+    down: float
+    a_round_trip: float
+    b_round_trip: float
+    total: float
+    up_explained_variance: float
+    down_explained_variance: float
+    tokens: int
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What a fit did.
+
+    Attributes:
+        before: objective of the least-squares start (the solution for alpha = 0).
+        after: objective at the end; both on the fitted rows.
+        gradient_norm: norm of the gradient at the end, relative to that at P = 0.
+        ridge: ridge that was used, relative to the mean diagonal of each covariance.
+        iterations: steps taken.
+        converged: whether the tolerance was reached.
+        rank_a, rank_b: numerical ranks of the covariances.
+        warnings: sentences, also issued as `SutureWarning`.
+        seconds: time it took, without gathering the moments.
+    """
+
+    before: Objective
+    after: Objective
+    gradient_norm: float
+    ridge: float
+    iterations: int
+    converged: bool
+    rank_a: int
+    rank_b: int
+    warnings: tuple[str, ...]
+    seconds: float
+
+
+def fit_report(values: dict[str, Any]) -> FitReport:
+    """The report of the core as a record."""
+    found = [text for bit, text in WARNINGS.items() if values["warnings"] & bit]
+    return FitReport(
+        **values
+        | {
+            "before": Objective(**values["before"]),
+            "after": Objective(**values["after"]),
+            "warnings": tuple(text.format(ridge=values["ridge"]) for text in found),
+        }
+    )

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How alike two residual streams are: SVCCA, to choose the pair of layers for a stitch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ._arguments import named, real
+from ._inputs import Acts, is_array
+from ._progress import Meter, Progress
+from .moments import Moments, moments_of
+
+__all__ = ["SVCCA", "svcca", "svcca_grid"]
+
+
+@dataclass(frozen=True)
+class SVCCA:
+    """Canonical correlations of two residual streams.
+
+    Attributes:
+        mean_correlation: mean canonical correlation, 0 to 1.
+        kept_a, kept_b: singular directions kept on each side.
+
+    >>> SVCCA(0.5, 3, 4).mean_correlation
+    0.5
+    """
+
+    mean_correlation: float
+    kept_a: int
+    kept_b: int
+
+    def __float__(self) -> float:
+        return self.mean_correlation
+
+
+def svcca(
+    acts_a: Acts | Moments,
+    acts_b: Acts = None,
+    *,
+    variance_kept: float = 0.99,
+    progress: Progress = True,
+) -> SVCCA:
+    """SVCCA (Raghu et al. 2017) of paired activations.
+
+    Args:
+        acts_a: (N, d_a) activations of A, or `Moments` of both models.
+        acts_b: (N, d_b) activations of B on the same tokens.
+        variance_kept: share of the variance that the singular directions kept on each side hold,
+            above 0 and at most 1.
+        progress: True for a tqdm bar after two seconds, or a function of (done, total).
+
+    >>> import numpy as np, suture
+    >>> h = np.random.default_rng(0).normal(size=(200, 4))
+    >>> round(suture.svcca(h, h @ np.diag([1.0, 2.0, 3.0, 4.0])).mean_correlation, 6)
+    1.0
+    """
+    kept = real("variance_kept", variance_kept, above=True, most=1.0)
+    with named(moments="acts_a"):
+        return SVCCA(*moments_of(acts_a, acts_b, progress)._core.svcca(kept))
+
+
+def svcca_grid(
+    layers_a: Mapping[Any, Acts] | Sequence[Acts],
+    layers_b: Mapping[Any, Acts] | Sequence[Acts],
+    *,
+    variance_kept: float = 0.99,
+    progress: Progress = True,
+) -> npt.NDArray[np.float64]:
+    """Mean canonical correlations between every layer of A and every layer of B.
+
+    Args:
+        layers_a: activations by layer: a mapping, a list, or `suture.Activations`.
+        layers_b: likewise, of B, on the same tokens.
+        variance_kept, progress: as in `svcca`.
+
+    Returns:
+        (layers of A, layers of B), in the order of the mappings or lists.
+
+    >>> import numpy as np, suture
+    >>> rng = np.random.default_rng(0)
+    >>> a = {2: rng.normal(size=(50, 3)), 4: rng.normal(size=(50, 3))}
+    >>> suture.svcca_grid(a, {1: a[4], 3: a[2] + 1, 5: a[2] * 3}).round(2)[0, 1:].tolist()
+    [1.0, 1.0]
+    """
+    kept = real("variance_kept", variance_kept, above=True, most=1.0)
+    a, b = list(_layers(layers_a, "layers_a")), list(_layers(layers_b, "layers_b"))
+    grid = np.empty((len(a), len(b)))
+    with Meter(progress, "SVCCA", grid.size, unit="pair") as meter:
+        for i, (name_a, acts_a) in enumerate(a):
+            for j, (name_b, acts_b) in enumerate(b):
+                # Row numbers and shapes are those of one layer, so its name goes into messages.
+                with named(acts_a=name_a, acts_b=name_b, moments=name_a):
+                    moments = moments_of(acts_a, acts_b, progress=False)
+                    grid[i, j] = moments._core.svcca(kept)[0]
+                meter.show(i * len(b) + j + 1, grid.size)
+    return grid
+
+
+def _layers(layers: Any, name: str) -> Iterator[tuple[str, Acts]]:
+    if hasattr(layers, "layers") and callable(getattr(layers, "shards", None)):
+        layers = {layer: layers.shards(layer) for layer in layers.layers}
+    if is_array(layers) or not isinstance(layers, (Mapping, Sequence)) or isinstance(layers, str):
+        raise TypeError(
+            f"{name} is a {type(layers).__name__}, expected a mapping of layers to activations, a "
+            "list of activations, or suture.Activations"
+        )
+    if not layers:
+        raise ValueError(f"{name} is empty, expected at least one layer")
+    items = layers.items() if isinstance(layers, Mapping) else enumerate(layers)
+    for key, acts in items:
+        if isinstance(acts, Iterator):
+            raise TypeError(
+                f"{name}[{key!r}] is an iterator, which can be read only once, expected "
+                "activations that can be read for each pair"
+            )
+        yield f"{name}[{key!r}]", acts

@@ -1,0 +1,364 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stitches: affine maps between the residual streams of two models, in both directions."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _core
+from ._arguments import existing, instance, integer, named, path_text, real, word
+from ._inputs import Acts, Array, weight
+from ._metadata import Metadata, to_json
+from ._progress import Meter, Progress
+from ._rowwise import map_rows
+from .moments import Moments, moments_of
+from .reports import FitReport, Objective, SutureWarning, fit_report
+from .sae import SAE
+
+__all__ = ["Stitch"]
+
+Float32 = npt.NDArray[np.float32]
+
+
+class Stitch:
+    """An affine map between the residual streams of models A and B, in both directions:
+    `up(h_A) = h_A P_up + b_up`, `down(h_B) = h_B P_down + b_down` (arXiv 2506.06609, eq. 1).
+
+    `Stitch.fit` makes one from activations, `Stitch.load` from a file, this constructor from
+    arrays.
+
+    Args:
+        P_up: (d_a, d_b)
+        b_up: (d_b,)
+        P_down: (d_b, d_a)
+        b_down: (d_a,)
+        metadata: what is known about it: model_a, layer_a, model_b, layer_b, tokens, alpha, …
+
+    Attributes:
+        report: what the fit did (`FitReport`), or None if it was not fitted here.
+
+    Raises:
+        TypeError, ValueError: naming the argument, its value and what was expected.
+
+    >>> import numpy as np, suture
+    >>> stitch = suture.Stitch(np.eye(2, 3), np.zeros(3), np.eye(3, 2), np.ones(2))
+    >>> stitch
+    Stitch(d_a=2, d_b=3)
+    >>> stitch.up(np.array([[1.0, 2.0]])).tolist()
+    [[1.0, 2.0, 0.0]]
+    """
+
+    def __init__(
+        self,
+        P_up: Array,
+        b_up: Array,
+        P_down: Array,
+        b_down: Array,
+        *,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        core = _core.stitch_create(
+            weight(P_up, "P_up"),
+            weight(b_up, "b_up", vector=True),
+            weight(P_down, "P_down"),
+            weight(b_down, "b_down", vector=True),
+        )
+        self._set(core, metadata)
+
+    def _set(self, core: _core.Stitch, metadata: dict[str, Any] | None = None) -> None:
+        self._core = core
+        self._metadata = Metadata(core, metadata)
+        self.report: FitReport | None = None
+
+    @classmethod
+    def _wrap(cls, core: _core.Stitch, metadata: dict[str, Any] | None = None) -> Self:
+        self = cls.__new__(cls)
+        self._set(core, metadata)
+        return self
+
+    @classmethod
+    def fit(
+        cls,
+        acts_a: Acts | Moments = None,
+        acts_b: Acts = None,
+        *,
+        moments: Moments | None = None,
+        alpha: float = 1.0,
+        ridge: float | None = None,
+        tolerance: float = 1e-7,
+        max_iterations: int = 1000,
+        metadata: dict[str, Any] | None = None,
+        progress: Progress = True,
+    ) -> Self:
+        """Minimise the joint objective (arXiv 2506.06609, eq. 2-3) over both directions, exactly.
+
+        Args:
+            acts_a: (N, d_a) activations of A, or `Moments` of both models.
+            acts_b: (N, d_b) activations of B on the same tokens, row by row.
+            moments: `Moments`, in place of activations.
+            alpha: weight of the two inversion terms, at least 0.
+            ridge: relative to the mean diagonal of each covariance; None chooses the smallest one
+                that is needed, often 0.
+            tolerance: stop when the relative decrease and the relative gradient norm fall below.
+            max_iterations: most steps.
+            metadata: model_a, layer_a, model_b, layer_b, …; tokens, alpha and the objective are
+                added.
+            progress: True for a tqdm bar after two seconds, or a function of (done, total).
+
+        Returns:
+            The stitch; its `report` has the objective before and after.
+
+        Warns:
+            SutureWarning: of a rank-deficient covariance, few tokens, no convergence.
+
+        >>> import numpy as np, suture
+        >>> rng = np.random.default_rng(0)
+        >>> h_a = rng.normal(size=(500, 4))
+        >>> h_b = h_a @ rng.normal(size=(4, 6)) + 0.1 * rng.normal(size=(500, 6))
+        >>> stitch = suture.Stitch.fit(h_a, h_b, alpha=1.0)
+        >>> stitch.report.after.total <= stitch.report.before.total
+        True
+        >>> stitch.up(h_a).shape
+        (500, 6)
+        """
+        if moments is not None:
+            if acts_a is not None or acts_b is not None:
+                raise TypeError("moments is given beside acts_a or acts_b, expected one of them")
+            instance("moments", moments, Moments, "suture.Moments")
+            acts_a = moments
+        alpha = real("alpha", alpha)
+        tolerance = real("tolerance", tolerance, above=True)
+        iterations = integer("max_iterations", max_iterations, 1, 2**31 - 1)
+        ridge = None if ridge is None else real("ridge", ridge)
+        if metadata is not None:
+            to_json(metadata)
+        found = moments_of(acts_a, acts_b, progress)
+        given = "acts_a" if moments is None else "moments"
+        with Meter(progress, "stitch", None, unit="step") as meter, named(moments=given):
+            core, report = _core.stitch_fit(
+                found._core, alpha, tolerance, iterations, ridge, meter.part()
+            )
+        self = cls._wrap(core, metadata)
+        self.report = fit_report(report)
+        for text in self.report.warnings:
+            warnings.warn(f"Stitch.fit: {text}", SutureWarning, stacklevel=2)
+        return self
+
+    def up(self, h_a: Acts, *, progress: Progress = True) -> Float32:
+        """From A to B: `h_a @ P_up + b_up`.
+
+        Args:
+            h_a: (N, d_a) or (batch, position, d_a).
+
+        Returns:
+            float32, (N, d_b) or (batch, position, d_b).
+
+        >>> import numpy as np, suture
+        >>> stitch = suture.Stitch(np.eye(2), np.ones(2), np.eye(2), -np.ones(2))
+        >>> stitch.up(np.zeros((1, 2))).tolist()
+        [[1.0, 1.0]]
+        """
+        return self._apply(h_a, "h_a", "up", progress)
+
+    def down(self, h_b: Acts, *, progress: Progress = True) -> Float32:
+        """From B to A: `h_b @ P_down + b_down`.
+
+        Args:
+            h_b: (N, d_b) or (batch, position, d_b).
+
+        Returns:
+            float32, (N, d_a) or (batch, position, d_a).
+
+        >>> import numpy as np, suture
+        >>> stitch = suture.Stitch(np.eye(2), np.ones(2), np.eye(2), -np.ones(2))
+        >>> stitch.down(np.zeros((1, 2))).tolist()
+        [[-1.0, -1.0]]
+        """
+        return self._apply(h_b, "h_b", "down", progress)
+
+    def round_trip_a(self, h_a: Acts, *, progress: Progress = True) -> Float32:
+        """From A to B and back: `down(up(h_a))`.
+
+        >>> import numpy as np, suture
+        >>> stitch = suture.Stitch(np.eye(2), np.ones(2), np.eye(2), -np.ones(2))
+        >>> stitch.round_trip_a(np.full((1, 2), 3.0)).tolist()
+        [[3.0, 3.0]]
+        """
+        return self.down(self.up(h_a, progress=progress), progress=progress)
+
+    def round_trip_b(self, h_b: Acts, *, progress: Progress = True) -> Float32:
+        """From B to A and back: `up(down(h_b))`.
+
+        >>> import numpy as np, suture
+        >>> stitch = suture.Stitch(np.eye(2), np.ones(2), np.eye(2), -np.ones(2))
+        >>> stitch.round_trip_b(np.full((1, 2), 3.0)).tolist()
+        [[3.0, 3.0]]
+        """
+        return self.up(self.down(h_b, progress=progress), progress=progress)
+
+    def _apply(
+        self, h: Acts, name: str, direction: Literal["up", "down"], progress: Progress
+    ) -> Float32:
+        d_a, d_b = self._core.info()
+        cols, out_cols = ((d_a, "d_a"), d_b) if direction == "up" else ((d_b, "d_b"), d_a)
+        return map_rows(
+            h,
+            name,
+            cols,
+            out_cols,
+            lambda block, out, report: self._core.apply(direction, block, out, report),
+            "h",
+            direction,
+            progress,
+        )
+
+    def evaluate(
+        self,
+        acts_a: Acts | Moments,
+        acts_b: Acts = None,
+        *,
+        alpha: float | None = None,
+        progress: Progress = True,
+    ) -> Objective:
+        """The objective on other rows than the fitted ones.
+
+        Args:
+            acts_a: (N, d_a) held-out activations of A, or `Moments` of both models.
+            acts_b: (N, d_b) activations of B on the same tokens.
+            alpha: weight of the inversion terms in `total`; by default that of the fit, else 1.
+
+        >>> import numpy as np, suture
+        >>> stitch = suture.Stitch(np.eye(2), np.zeros(2), np.eye(2), np.zeros(2))
+        >>> h = np.random.default_rng(0).normal(size=(10, 2))
+        >>> round(stitch.evaluate(h, h + 1).up, 5)
+        1.0
+        """
+        weight_ = self._alpha() if alpha is None else real("alpha", alpha)
+        moments = moments_of(acts_a, acts_b, progress, self._core.info())
+        with named(moments="acts_a"):
+            return Objective(**self._core.objective(moments._core, weight_))
+
+    def _alpha(self) -> float:
+        known = self._metadata.values.get("alpha")
+        return float(known) if isinstance(known, (int, float)) else 1.0
+
+    def transfer(self, sae: SAE, direction: Literal["up", "down"] = "up") -> SAE:
+        """Carry a SAE of one model to the other (arXiv 2506.06609, eq. 4-6).
+
+        The result computes `up(sae(down(h_b)))` (direction "up"; "down": the other way round).
+        Decoder norms and a fixed scale are folded in first. Where the metadata of both are known,
+        a SAE of another model or layer than the stitch's is refused.
+
+        Raises:
+            ValueError: `sae` does not fit: its width, model or layer.
+            UnsupportedError: `sae` normalises each token, so that the composition is not affine.
+
+        >>> import numpy as np, suture
+        >>> rng = np.random.default_rng(0)
+        >>> stitch = suture.Stitch(*(rng.normal(size=s) for s in [(4, 6), (6,), (6, 4), (4,)]))
+        >>> stitch.transfer(suture.SAE.init(4, 16, k=2))
+        SAE(topk, d_in=6, d_sae=16, k=2)
+        """
+        instance("sae", sae, SAE, "suture.SAE")
+        word("direction", direction, ("up", "down"))
+        self._metadata.tell_core()
+        sae._metadata.tell_core()
+        return SAE._wrap(self._core.transfer_sae(sae._core, direction))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one .safetensors file with the weights and the metadata.
+
+        It is complete or not there: a file of that name is replaced at the end.
+
+        >>> import numpy as np, suture, tempfile, os
+        >>> stitch = suture.Stitch(np.eye(2), np.zeros(2), np.eye(2), np.zeros(2))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     stitch.save(os.path.join(folder, "stitch.safetensors"))
+        ...     suture.Stitch.load(os.path.join(folder, "stitch.safetensors"))
+        Stitch(d_a=2, d_b=2)
+        """
+        self._metadata.tell_core()
+        self._core.save(path_text(path))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a stitch that `save` wrote.
+
+        Raises:
+            OSError: the file cannot be read (`FileNotFoundError`: it is not there).
+            FormatError: it is damaged, cut short or something else.
+
+        >>> import suture
+        >>> suture.Stitch.load("no/such/file")
+        Traceback (most recent call last):
+        FileNotFoundError: ...
+        """
+        text = path_text(path)
+        existing("path", text, "a file that Stitch.save wrote")
+        return cls._wrap(_core.stitch_load(text))
+
+    @property
+    def d_a(self) -> int:
+        """Width of model A's residual stream."""
+        return self._core.info()[0]
+
+    @property
+    def d_b(self) -> int:
+        """Width of model B's residual stream."""
+        return self._core.info()[1]
+
+    @property
+    def P_up(self) -> Float32:
+        """(d_a, d_b), read-only, shares the memory of the stitch."""
+        return np.asarray(self._core.weight("P_up"))
+
+    @property
+    def b_up(self) -> Float32:
+        """(d_b,), read-only, shares the memory of the stitch."""
+        return np.asarray(self._core.weight("b_up"))
+
+    @property
+    def P_down(self) -> Float32:
+        """(d_b, d_a), read-only, shares the memory of the stitch."""
+        return np.asarray(self._core.weight("P_down"))
+
+    @property
+    def b_down(self) -> Float32:
+        """(d_a,), read-only, shares the memory of the stitch."""
+        return np.asarray(self._core.weight("b_down"))
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What is known about the stitch; change it as you like, a save or transfer sees it."""
+        return self._metadata.values
+
+    @metadata.setter
+    def metadata(self, values: dict[str, Any]) -> None:
+        self._metadata.replace(values)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Copies: the views belong to this process.
+        weights = [np.array(w) for w in (self.P_up, self.b_up, self.P_down, self.b_down)]
+        return _rebuild, (type(self), weights, dict(self.metadata), self.report)
+
+    def __repr__(self) -> str:
+        def side(name: str) -> str:
+            model, layer = (self.metadata.get(f"{what}_{name}") for what in ("model", "layer"))
+            if model is None:
+                return ""
+            return f", {name}={model!r}" + (f" layer {layer}" if layer is not None else "")
+
+        return f"Stitch(d_a={self.d_a}, d_b={self.d_b}{side('a')}{side('b')})"
+
+
+def _rebuild(
+    cls: type[Stitch], weights: list[Float32], metadata: dict[str, Any], report: FitReport | None
+) -> Stitch:
+    stitch = cls(*weights, metadata=metadata)
+    stitch.report = report
+    return stitch

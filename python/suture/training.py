@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training of SAEs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _core
+from ._arguments import instance, integer, named, real
+from ._inputs import Acts, Array, Stream, output, rows
+from ._progress import Meter, Progress
+from .sae import SAE
+
+__all__ = ["TrainRun", "Trainer", "TrainingInterrupted", "train"]
+
+Float32 = npt.NDArray[np.float32]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TrainRun:
+    """What came of a training run.
+
+    Attributes:
+        sae: the trained SAE.
+        history: one dict for each `log_every` steps: steps and tokens so far; loss (mean over
+            tokens of |x - x_hat|²), explained_variance and l0, means over these steps; dead:
+            latents that have not fired within the last 1,000,000 tokens; seconds of these steps.
+        trainer: to go on from here.
+    """
+
+    sae: SAE
+    history: list[Row]
+    trainer: Trainer
+
+    def __repr__(self) -> str:
+        last = self.history[-1] if self.history else {"steps": 0, "tokens": 0}
+        return f"TrainRun({last['steps']} steps, {last['tokens']} tokens, {self.sae!r})"
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Ctrl-C during `train`.
+
+    Attributes:
+        run: the `TrainRun` so far; `run.trainer.run(…)` goes on.
+
+    >>> import suture
+    >>> issubclass(suture.TrainingInterrupted, KeyboardInterrupt)
+    True
+    """
+
+    def __init__(self, run: TrainRun) -> None:
+        super().__init__(
+            f"training was interrupted; the exception's `run` has what is there: {run}"
+        )
+        self.run = run
+
+
+class Trainer:
+    """A TopK SAE in training, with its optimiser (arXiv 2506.06609, §3.1 and §D): Adam on the mean
+    over tokens of |x - x_hat|², decoder rows back to norm 1 after each step.
+
+    `train` is the short way. A trainer stays usable after Ctrl-C and can be run again.
+
+    Args:
+        sae: where to begin; it is copied. Decoder norms go into the encoder first.
+        batch_size: tokens a step.
+        lr: Adam's step size.
+        betas: Adam's decay rates, each above 0 and below 1.
+        epsilon: added to the root of Adam's second moment.
+        seed: of the order of the tokens, 0 to 2**64 - 1.
+
+    Raises:
+        UnsupportedError: `sae` is not topk, normalises its input, or rescales by decoder norms.
+
+    >>> import numpy as np, suture
+    >>> x = np.random.default_rng(0).normal(size=(256, 8)).astype(np.float32)
+    >>> trainer = suture.Trainer(suture.SAE.init(8, 32, k=4), batch_size=64, lr=1e-2)
+    >>> history = trainer.run(x, tokens=2560)
+    >>> history[-1]["loss"] < history[0]["loss"]
+    True
+    """
+
+    def __init__(
+        self,
+        sae: SAE,
+        *,
+        batch_size: int = 4096,
+        lr: float = 1e-4,
+        betas: tuple[float, float] = (0.9, 0.999),
+        epsilon: float = 1e-8,
+        seed: int = 0,
+    ) -> None:
+        instance("sae", sae, SAE, "suture.SAE")
+        try:
+            beta1, beta2 = betas
+        except (TypeError, ValueError):
+            raise TypeError(f"betas is {betas!r}, expected two numbers") from None
+        self.batch_size = integer("batch_size", batch_size, 1, 2**31 - 1)
+        below_one = float(np.nextafter(1.0, 0.0))
+        sae._metadata.tell_core()
+        with named(beta1="betas[0]", beta2="betas[1]"):
+            self._core = _core.trainer_create(
+                sae._core,
+                self.batch_size,
+                real("lr", lr, above=True),
+                real("betas[0]", beta1, above=True, most=below_one),
+                real("betas[1]", beta2, above=True, most=below_one),
+                real("epsilon", epsilon, above=True),
+                integer("seed", seed, 0, 2**64 - 1),
+            )
+        self.history: list[Row] = []
+        """One dict for each `log_every` steps of all runs; see `TrainRun`."""
+        self._d_in, self._d_sae = sae.d_in, sae.d_sae
+        self._sae: SAE | None = None
+
+    def run(
+        self,
+        acts: Acts,
+        tokens: int | None = None,
+        *,
+        log_every: int = 10,
+        progress: Progress = True,
+        callback: Callable[[Row], object] | None = None,
+    ) -> list[Row]:
+        """Train on batches drawn in random order from all rows; each is seen once an epoch.
+
+        A later run on as many rows goes on where this one stopped.
+
+        Args:
+            acts: (N, d_in) activations: arrays, paths, or a list of them; not an iterator.
+            tokens: how many to train on, in whole batches; None: as many as there are rows.
+            log_every: steps for each row of the history.
+            progress: True for a tqdm bar after two seconds, or a function of (done, total).
+            callback: called with each row of the history; what it raises ends the run.
+
+        Returns:
+            The rows that this run added to `history`.
+        """
+        stream = Stream(acts, "acts", (self._d_in, "d_in"))
+        every = integer("log_every", log_every, 1)
+        if callback is not None and not callable(callback):
+            raise TypeError(f"callback is {callback!r}, expected a function or None")
+        shards = stream.whole()
+        available = sum(shard.rows for shard in shards)
+        wanted = available if tokens is None else integer("tokens", tokens, 1, 2**62)
+        begun = len(self.history)
+        done = 0
+        with Meter(progress, "train", wanted) as meter:
+            while done < wanted:
+                size = min(every * self.batch_size, wanted - done)
+                self._sae = None
+                with _whole_rows("acts", shards):
+                    row = self._core.run(shards, size, meter.part(done, size))
+                # The core trains on whole batches.
+                done += -(-size // self.batch_size) * self.batch_size
+                self.history.append(row)
+                if callback is not None:
+                    callback(row)
+        return self.history[begun:]
+
+    def step(self, x: Array) -> Row:
+        """One step on exactly these rows.
+
+        Args:
+            x: (N, d_in) activations, one array.
+
+        Returns:
+            The metrics of this step, as in `history` (which it does not enter).
+
+        >>> import numpy as np, suture
+        >>> trainer = suture.Trainer(suture.SAE.init(4, 16, k=2))
+        >>> trainer.step(np.ones((8, 4)))["tokens"]
+        8
+        """
+        batch = self._rows(x)
+        self._sae = None
+        return self._core.step(batch, None)
+
+    def gradients(self, x: Array) -> tuple[float, dict[str, Float32]]:
+        """Loss on these rows and its gradients by W_enc, b_enc, W_dec and b_dec, without a step.
+
+        >>> import numpy as np, suture
+        >>> trainer = suture.Trainer(suture.SAE.init(4, 16, k=2))
+        >>> loss, gradients = trainer.gradients(np.ones((8, 4)))
+        >>> gradients["W_enc"].shape
+        (4, 16)
+        """
+        batch = self._rows(x)
+        d_in, d_sae = self._d_in, self._d_sae
+        shapes = {
+            "W_enc": (d_in, d_sae), "b_enc": (1, d_sae), "W_dec": (d_sae, d_in), "b_dec": (1, d_in),
+        }  # fmt: skip
+        out = {name: np.empty(shape, np.float32) for name, shape in shapes.items()}
+        loss = self._core.gradients_into(batch, *map(output, out.values()))
+        return loss, {n: a if n.startswith("W") else a[0] for n, a in out.items()}
+
+    def _rows(self, x: Array) -> _core.Rows:
+        batch = rows(x, "x")
+        if batch.cols != self._d_in:
+            raise ValueError(
+                f"x has shape {batch.shape}, expected (…, {self._d_in}): d_in = {self._d_in}"
+            )
+        return batch if batch.direct else batch.block(0, batch.rows)
+
+    @property
+    def sae(self) -> SAE:
+        """A copy of the SAE as it is now."""
+        if self._sae is None:
+            self._sae = SAE._wrap(self._core.sae())
+        return self._sae
+
+    def __repr__(self) -> str:
+        last = self.history[-1] if self.history else {"steps": 0, "tokens": 0}
+        return f"Trainer({last['steps']} steps, {last['tokens']} tokens, d_sae={self._d_sae})"
+
+
+def train(
+    sae: SAE,
+    acts: Acts,
+    *,
+    tokens: int | None = None,
+    batch_size: int = 4096,
+    lr: float = 1e-4,
+    betas: tuple[float, float] = (0.9, 0.999),
+    epsilon: float = 1e-8,
+    seed: int = 0,
+    log_every: int = 10,
+    progress: Progress = True,
+    callback: Callable[[Row], object] | None = None,
+) -> TrainRun:
+    """Train a TopK SAE, from a random start or a transferred one. `sae` itself stays as it is.
+
+    Args:
+        sae, batch_size, lr, betas, epsilon, seed: as for `Trainer`.
+        acts, tokens, log_every, progress, callback: as for `Trainer.run`.
+
+    Raises:
+        TrainingInterrupted: Ctrl-C; a KeyboardInterrupt with the run so far.
+
+    >>> import numpy as np, suture
+    >>> x = np.random.default_rng(0).normal(size=(256, 8)).astype(np.float32)
+    >>> run = suture.train(suture.SAE.init(8, 32, k=4), x, tokens=1000, batch_size=100)
+    >>> run
+    TrainRun(10 steps, 1000 tokens, SAE(topk, d_in=8, d_sae=32, k=4))
+    """
+    trainer = Trainer(sae, batch_size=batch_size, lr=lr, betas=betas, epsilon=epsilon, seed=seed)
+    try:
+        trainer.run(acts, tokens, log_every=log_every, progress=progress, callback=callback)
+    except KeyboardInterrupt as error:
+        raise TrainingInterrupted(TrainRun(trainer.sae, trainer.history, trainer)) from error
+    return TrainRun(trainer.sae, trainer.history, trainer)
+
+
+@contextmanager
+def _whole_rows(name: str, shards: list[_core.Rows]) -> Iterator[None]:
+    """Turns "shards[2][7, 1] is nan" into the row number of the whole input."""
+    try:
+        yield
+    except ValueError as error:
+        found = re.match(r"shards\[(\d+)\]\[(\d+), (\d+)\]", str(error))
+        if not found:
+            raise
+        shard, row, column = map(int, found.groups())
+        row += sum(before.rows for before in shards[:shard])
+        raise type(error)(f"{name}[{row}, {column}]{str(error)[found.end() :]}") from None
