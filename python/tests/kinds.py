@@ -51,6 +51,7 @@ class OldProducer:
 
     def __init__(self, array: np.ndarray) -> None:
         self._array = array
+        self.shape = array.shape
 
     def __dlpack__(self, stream: object = None) -> Any:
         return self._array.__dlpack__()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -66,9 +67,7 @@ print(suture.Moments(np.ones((3, 2)), np.ones((3, 2))).tokens)
 
 
 def test_everything_public_is_there_and_documented() -> None:
-    assert sorted(suture.__all__, key=str.lower) == sorted(set(suture.__all__), key=str.lower), (
-        "twice in __all__"
-    )
+    assert len(suture.__all__) == len(set(suture.__all__))
     for name in suture.__all__:
         value = getattr(suture, name)
         assert name == "__version__" or (value.__doc__ or "").strip(), name
@@ -110,3 +109,24 @@ def test_exceptions(name: str, base: type[Exception]) -> None:
 def test_handles_cannot_be_made_by_hand() -> None:
     with pytest.raises(TypeError):
         _core.Moments()
+
+
+def test_type_stub_tells_the_truth() -> None:
+    """_core.pyi has the functions, types and methods of the extension, no more and no less."""
+    stub = ast.parse((Path(suture.__file__).parent / "_core.pyi").read_text(encoding="utf-8"))
+    declared: dict[str, set[str] | None] = {}
+    for node in stub.body:
+        if isinstance(node, ast.FunctionDef):
+            declared[node.name] = None
+        elif isinstance(node, ast.ClassDef):
+            methods = (item.name for item in node.body if isinstance(item, ast.FunctionDef))
+            declared[node.name] = {name for name in methods if not name.startswith("_")}
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            declared[node.target.id] = None
+    found: dict[str, set[str] | None] = {}
+    for name, value in vars(_core).items():
+        if name.startswith("_"):
+            continue
+        own = isinstance(value, type)
+        found[name] = {n for n in vars(value) if not n.startswith("_")} if own else None
+    assert found == declared

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows for training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from bad_input_table import (
+    D_A,
+    D_SAE,
+    A,
+    bad_activations,
+    bad_numbers,
+    row,
+    sae,
+    trainer,
+    with_value,
+)
+
+import suture
+from suture import Trainer
+
+# -- Training ----------------------------------------------------------------------------------
+for target, given in (
+    ("Trainer", lambda **settings: Trainer(**{"sae": sae()} | settings)),
+    ("train", lambda **settings: suture.train(**{"sae": sae(), "acts": A} | settings)),
+):
+    row(target, lambda _, g=given: g(sae=None), TypeError, "sae", "NoneType", "expected suture.SAE")
+    row(target, lambda _, g=given: g(betas=0.9), TypeError, "betas", "0.9", "expected two numbers")
+    row(target, lambda _, g=given: g(betas=(0.9, 1.0)), ValueError, "betas[1]", "1.0", "expected")
+    row(target, lambda _, g=given: g(betas=(0, 0.9)), ValueError, "betas[0]", "0.0", "expected")
+    bad_numbers(target, "batch_size", lambda v, g=given: g(batch_size=v), 0, -1, 2**31, "8", None)
+    bad_numbers(target, "lr", lambda v, g=given: g(lr=v), 0.0, -1.0, float("nan"), "x", None)
+    bad_numbers(target, "epsilon", lambda v, g=given: g(epsilon=v), 0.0, -1.0, float("inf"), None)
+    bad_numbers(target, "seed", lambda v, g=given: g(seed=v), -1, 2**64, None)
+
+    row(
+        target,
+        lambda _, g=given: g(sae=suture.SAE.init(D_A, D_SAE, architecture="relu")),
+        suture.UnsupportedError,
+        "ReLU",
+    )
+for target, given in (
+    ("Trainer.run", lambda acts=A, **settings: trainer().run(acts, **settings)),
+    ("train", lambda acts=A, **settings: suture.train(sae(), acts, **settings)),
+):
+    bad_activations(target, "acts", A, "d_in", given)
+    row(target, lambda _, g=given: g(iter([A])), TypeError, "acts", "iterator", "expected arrays")
+    row(
+        target,
+        lambda _, g=given: g(np.asfortranarray(A)),
+        ValueError,
+        "acts",
+        "(80, 4)",
+        "expected",
+    )
+    bad_numbers(target, "tokens", lambda v, g=given: g(tokens=v), 0, -1, 2**63, "8")
+    bad_numbers(target, "log_every", lambda v, g=given: g(log_every=v), 0, -1, None)
+    row(target, lambda _, g=given: g(callback=3), TypeError, "callback", "3", "expected a function")
+    row(target, lambda _, g=given: g(progress="x"), TypeError, "progress", "'x'", "expected")
+for method in ("step", "gradients"):
+    target = f"Trainer.{method}"
+
+    def on_rows(x: Any, method: str = method) -> object:
+        return getattr(trainer(), method)(x)
+
+    row(target, lambda _, g=on_rows: g(A[:0]), ValueError, "x", "0", "expected")
+    row(target, lambda _, g=on_rows: g(A[0]), ValueError, "x", "(4,)", "expected (N, d)")
+    row(target, lambda _, g=on_rows: g(A[:, :3]), ValueError, "x", "(80, 3)", "expected (…, 4)")
+    row(target, lambda _, g=on_rows: g(A.astype(int)), TypeError, "x", "int64", "expected float32")
+    row(target, lambda _, g=on_rows: g(None), TypeError, "x", "NoneType", "expected an array")
+    row(
+        target,
+        lambda _, g=on_rows: g(with_value(A, np.nan)),
+        ValueError,
+        "x[41, 2]",
+        "nan",
+        "expected finite",
+    )

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bar, and the arithmetic behind it."""
+
+from __future__ import annotations
+
+import sys
+import types
+from typing import Any
+
+import numpy as np
+import pytest
+
+import suture
+from suture import _progress
+
+
+class Bar:
+    made: list[Bar]
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings, self.n, self.total, self.closed = settings, 0, None, False
+        Bar.made.append(self)
+
+    def update(self, by: int) -> None:
+        self.n += by
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def bars(monkeypatch: pytest.MonkeyPatch) -> list[Bar]:
+    Bar.made = []
+    module = types.ModuleType("tqdm.auto")
+    module.tqdm = Bar  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tqdm", types.ModuleType("tqdm"))
+    monkeypatch.setitem(sys.modules, "tqdm.auto", module)
+    return Bar.made
+
+
+def test_bar_after_a_while_only(bars: list[Bar], monkeypatch: pytest.MonkeyPatch) -> None:
+    h = np.ones((300_000, 32), np.float32)
+    suture.Moments(h, h)
+    assert bars == []
+    monkeypatch.setattr(_progress, "BAR_AFTER_SECONDS", 0.0)
+    suture.Moments(h, h)
+    suture.Moments(h, h, progress=False)
+    assert len(bars) == 1
+    assert bars[0].closed
+    assert bars[0].total == len(h)
+    assert 0 < bars[0].n <= len(h)
+    assert bars[0].settings["desc"] == "moments"
+
+
+def test_no_tqdm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    monkeypatch.setattr(_progress, "BAR_AFTER_SECONDS", 0.0)
+    h = np.ones((300_000, 32), np.float32)
+    assert suture.Moments(h, h).tokens == len(h)
+
+
+def test_parts_add_up() -> None:
+    seen: list[tuple[int, int]] = []
+    with _progress.Meter(lambda done, total: seen.append((done, total)), "x", 300) as meter:
+        for start in (0, 100, 200):
+            part = meter.part(start, 100)
+            assert part is not None
+            part(1, 4)
+            part(4, 4)
+    assert seen == [(25, 300), (100, 300), (125, 300), (200, 300), (225, 300), (300, 300)]
+    with _progress.Meter(False, "x", 300) as meter:
+        assert meter.part(0, 100) is None
