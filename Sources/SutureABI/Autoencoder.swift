@@ -171,7 +171,7 @@ public func suture_sae_weight(
         let out = try required(out, "out")
         guard let matrix = try box.weight(which) else {
             throw SutureError.invalidArgument(
-                "which is \(which.rawValue), which a \(box.sae.architecture.name) SAE does not have")
+                "which is \(which.rawValue), expected a weight that a \(box.sae.architecture.name) SAE has")
         }
         var view = suture_matrix()
         view.data = UnsafeMutableRawPointer(mutating: matrix.pointer)

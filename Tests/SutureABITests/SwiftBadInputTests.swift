@@ -122,7 +122,7 @@ private let momentsAndStitches: [BadInput] = [
         _ = try moments().svcca(varianceKept: 1.5)
     },
     BadInput(.io, "no/such", what: "no such file") { _ = try Stitch(contentsOf: "/no/such/file.safetensors") },
-    BadInput(.io, "no/such", what: "no such folder") { try stitch().save(to: "/no/such/file.safetensors") },
+    BadInput(.io, "null/x", what: "no such folder") { try stitch().save(to: "/dev/null/x") },
     BadInput(.io, "/dev", what: "a folder instead of a file") { _ = try Stitch(contentsOf: "/dev") },
 ]
 
@@ -150,12 +150,37 @@ private let autoencoders: [BadInput] = [
     BadInput(.invalidArgument, "indices[0, 1]", "8", what: "no such latent") {
         _ = try SparseCodes(dSAE: 8, rows: 1, width: 2, indices: [0, 8], values: [1, 1])
     },
+    BadInput(.invalidArgument, "d_sae", "-1", what: "negative latents") {
+        _ = try SparseCodes(dSAE: -1, rows: 1, width: 1, indices: [0], values: [1])
+    },
+    BadInput(.invalidArgument, "rows", "-1", what: "negative rows") {
+        _ = try SparseCodes(dSAE: 8, rows: -1, width: 1, indices: [0], values: [1])
+    },
     BadInput(.unsupported, "jumprelu", what: "no random start for JumpReLU") {
         _ = try SAE.random(dIn: 3, dSAE: 8, architecture: .jumpReLU(threshold: matrix(1, 8)), seed: 0)
     },
     BadInput(.invalidArgument, "d_in", "0", what: "a random start without inputs") {
         _ = try SAE.random(dIn: 0, dSAE: 8, architecture: .relu, seed: 0)
     },
+    BadInput(.invalidArgument, "d_in", "3", "4", what: "a SAE of A sent down") {
+        _ = try stitch().transfer(sae(), direction: .down)
+    },
+    BadInput(.unsupported, "layer_norm", what: "transfer of a per-token normalisation") {
+        _ = try stitch().transfer(sae(normalization: .layerNorm))
+    },
+    BadInput(.invalidArgument, "other", "small", what: "a SAE of another model") {
+        var (stitch, sae) = try (stitch(), sae())
+        stitch.metadata["model_a"] = .string("small")
+        sae.metadata["model_name"] = .string("other")
+        _ = try stitch.transfer(sae)
+    },
+    BadInput(.invalidArgument, "tokens", what: "a report on nothing") { _ = try Evaluation(sae()).report() },
+    BadInput(.invalidArgument, "x[1, 2]", "nan", what: "evaluating NaN") {
+        var evaluation = try Evaluation(sae())
+        try evaluation.update(FloatMatrix(rows: 2, cols: 3, elements: [0, 1, 2, 3, 4, .nan]).view)
+    },
+    BadInput(.io, "no/such", what: "no such SAE") { _ = try SAE(folder: "/no/such/sae") },
+    BadInput(.io, "null/sae", what: "nowhere to save a SAE") { try sae().save(to: "/dev/null/sae") },
     BadInput(.unsupported, "ReLU", what: "training of ReLU") { _ = try Trainer(sae(.relu)) },
     BadInput(.invalidArgument, "lr", "nan", what: "step size NaN") {
         var options = TrainingOptions()

@@ -38,7 +38,7 @@ private func makeCodes(_ rows: Int, _ width: Int, _ indices: [Int32], _ values: 
             } catch { return (error as? SutureError)?.message ?? "another error" }
         }
         #expect(message([0, 1, 2, 6], [1, 1, 1, 1]) == "indices[1, 1] is 6, expected less than d_sae = 6")
-        #expect(message([0, 1, 2, 2], [1, 1, 1, 1]) == "indices[1, 1] is 2, which stands in row 1 before")
+        #expect(message([0, 1, 2, 2], [1, 1, 1, 1]) == "indices[1, 1] is 2, expected each latent once in row 1")
         #expect(message([0, 1, 2, 3], [1, 1, .infinity, 1]) == "values[1, 0] is inf, expected finite numbers")
         #expect(message([0, 1, 0, 1], [1, 1, 1, 1]) == "accepted")
         #expect(

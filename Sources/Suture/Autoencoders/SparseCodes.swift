@@ -62,8 +62,11 @@ public final class SparseCodes: Sendable {
     public convenience init<Indices: RandomAccessCollection<Int32>, Values: RandomAccessCollection<Float>>(
         dSAE: Int, rows: Int, width: Int, indices: Indices, values: Values
     ) throws where Indices.Index == Int, Values.Index == Int {
+        for (name, size, least) in [("d_sae", dSAE, 1), ("rows", rows, 0), ("width", width, 0)] where size < least {
+            throw SutureError.invalidArgument("\(name) is \(size), expected at least \(least)")
+        }
         let (size, overflow) = rows.multipliedReportingOverflow(by: width)
-        guard rows >= 0, width >= 0, !overflow, indices.startIndex == 0, indices.endIndex == size,
+        guard !overflow, indices.startIndex == 0, indices.endIndex == size,
             values.startIndex == 0, values.endIndex == size
         else {
             throw SutureError.invalidArgument(
@@ -91,7 +94,7 @@ public final class SparseCodes: Sendable {
             used.sort { (indices[$0], $0) < (indices[$1], $1) }
             for (slot, next) in zip(used, used.dropFirst()) where indices[slot] == indices[next] {
                 throw SutureError.invalidArgument(
-                    "indices[\(row), \(next % width)] is \(indices[next]), which stands in row \(row) before")
+                    "indices[\(row), \(next % width)] is \(indices[next]), expected each latent once in row \(row)")
             }
             for (slot, source) in used.enumerated() { slotValues.pointer[slot] = values[source] }
             if !used.isEmpty { sk_topk(slotValues.pointer, used.count, used.count, order.pointer, sorted.pointer) }

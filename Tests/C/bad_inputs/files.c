@@ -111,8 +111,11 @@ static void sae_file_rows(void) {
     "{\"architecture\": \"topk\", \"k\": " k ", \"d_in\": " d_in ", \"d_sae\": 8, "     \
     "\"apply_b_dec_to_input\": false, \"normalize_activations\": \"none\", \"dtype\": \"float32\"}"
     CONFIG_TEXT(FORMAT, "", "no object", "[]");
-    CONFIG_TEXT(FORMAT, "architecture", "no architecture", "{}");
-    CONFIG_TEXT(UNSUPPORTED, "transcoder", "unknown architecture", "{\"architecture\": \"transcoder\"}");
+    CONFIG_TEXT(FORMAT, "d_in", "nothing", "{}");
+    CONFIG_TEXT(UNSUPPORTED, "architecture", "no architecture",
+                "{\"d_in\": 3, \"d_sae\": 8, \"metadata\": {\"sae_lens_version\": \"6.0.0\"}}");
+    CONFIG_TEXT(UNSUPPORTED, "transcoder", "unknown architecture",
+                "{\"architecture\": \"transcoder\", \"d_in\": 3, \"d_sae\": 8}");
     CONFIG_TEXT(FORMAT, "d_in", "other d_in than the weights", TOPK_JSON("2", "5"));
     CONFIG_TEXT(FORMAT, "k|9", "k > d_sae", TOPK_JSON("9", "3"));
     CONFIG_TEXT(FORMAT, "k", "k is a text", TOPK_JSON("\"2\"", "3"));

@@ -89,6 +89,8 @@ static void create_rows(void) {
     ROW(INVALID, "threshold|8|1", "BatchTopK with many thresholds", CREATE);
     config.architecture = SUTURE_GATED;
     weights = good_weights;
+    ROW(INVALID, "b_enc", "Gated with b_enc", CREATE);
+    weights.b_enc = (suture_matrix){0};
     ROW(INVALID, "b_gate", "Gated without b_gate", CREATE);
 }
 
@@ -99,8 +101,8 @@ void sae_rows(void) {
     SIZE_ROWS("out", out_config, suture_sae_info(sae, &out_config));
     ROW(INVALID, "sae|NULL", "NULL", suture_sae_weight(NULL, SUTURE_SAE_W_ENC, &out_matrix));
     ROW(INVALID, "which|99", "unknown", suture_sae_weight(sae, (suture_sae_weight_name)99, &out_matrix));
-    ROW(INVALID, "threshold", "TopK has none", suture_sae_weight(sae, SUTURE_SAE_THRESHOLD, &out_matrix));
-    ROW(INVALID, "b_gate", "TopK has none", suture_sae_weight(sae, SUTURE_SAE_B_GATE, &out_matrix));
+    ROW(INVALID, "which|5|topk", "TopK has none", suture_sae_weight(sae, SUTURE_SAE_THRESHOLD, &out_matrix));
+    ROW(INVALID, "which|6|topk", "TopK has none", suture_sae_weight(sae, SUTURE_SAE_B_GATE, &out_matrix));
     ROW(INVALID, "out|NULL", "NULL", suture_sae_weight(sae, SUTURE_SAE_W_ENC, NULL));
     ROW(INVALID, "sae|NULL", "NULL", suture_sae_fold(NULL, &out_sae));
     ROW(INVALID, "out|NULL", "NULL", suture_sae_fold(sae, NULL));

@@ -73,7 +73,9 @@ size_t read_file(const char *name, uint8_t *bytes, size_t capacity);
 void cover(const char *call);
 void row(const char *call, suture_status expected, const char *words, const char *what, suture_status status,
          const char *file, int line);
-#define ROW(status, words, what, call) row(#call, status, words, what, (call), __FILE__, __LINE__)
+// In two steps, so that macros within `call` are spelt out.
+#define ROW(status, words, what, call) ROW_SPELT(status, words, what, call)
+#define ROW_SPELT(status, words, what, call) row(#call, status, words, what, (call), __FILE__, __LINE__)
 
 // For destroy functions: NULL is fine.
 #define ACCEPTS_NULL(function) (cover(#function), function(NULL))
