@@ -52,7 +52,7 @@ private func makeCodes(_ rows: Int, _ width: Int, _ indices: [Int32], _ values: 
     }
 
     @Test func perTokenNormalisationNeedsItsOwnCodes() throws {
-        for (normalization, name) in [(Normalization.tokenNorm, "constant_norm_rescale"), (.layerNorm, "layer_norm")] {
+        for (normalization, name) in [(Normalization.tokenNorm, "token_norm"), (.layerNorm, "layer_norm")] {
             let sae = try SAECase(architecture: "topk", normalization: normalization).make(dIn: 4, dSAE: 6, k: 2)
             let x = try randomTokens(5, 4)
             let own = try sae.encode(x.view)

@@ -15,7 +15,7 @@ extension SAE {
         guard codes.dSAE == dSAE else {
             throw SutureError.invalidArgument("codes are of \(codes.dSAE) latents, expected d_sae = \(dSAE)")
         }
-        if normalization == .tokenNorm || normalization == .layerNorm, codes.tokenScales == nil {
+        if normalization.isPerToken, codes.tokenScales == nil {
             throw SutureError.unsupported(
                 "codes cannot be decoded: this SAE has the per-token normalisation \(normalization.name), and codes that do not "
                     + "come from encoding with such a SAE lack the tokens' scales")

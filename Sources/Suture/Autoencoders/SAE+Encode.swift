@@ -28,10 +28,9 @@ extension SAE {
         case .topK(let k): width = k
         default: width = encoded.lazy.map(\.most).max() ?? 0
         }
-        let hasScales = normalization == .tokenNorm || normalization == .layerNorm
         return try SparseCodes(
             rows: x.rows, width: width, dSAE: dSAE,
-            tokenScales: hasScales ? encoded.flatMap(\.tokenScales) : nil
+            tokenScales: normalization.isPerToken ? encoded.flatMap(\.tokenScales) : nil
         ) { row in
             encoded[row / coder.blockRows].slots(row % coder.blockRows)
         }

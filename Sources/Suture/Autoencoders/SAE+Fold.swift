@@ -72,12 +72,11 @@ extension SAE {
             for j in 0..<dIn { target[j] = Float(Double(biasSource[j]) / scale) }
         }
         let isGated = if case .gated = architecture { true } else { false }
-        let keepsNormalization = normalization == .tokenNorm || normalization == .layerNorm
         return try SAE(
             encoder: foldedEncoder, encoderBias: isGated ? encoderBias : try bias(encoderBias), decoder: foldedDecoder,
             decoderBias: foldedBias, architecture: foldedArchitecture,
             subtractsDecoderBias: subtractsDecoderBias && !subtraction, rescalesByDecoderNorm: false,
-            normalization: keepsNormalization ? normalization : .none, metadata: metadata)
+            normalization: normalization.isPerToken ? normalization : .none, metadata: metadata)
     }
 
     /// `b_dec W_enc`, (d_sae).

@@ -12,6 +12,17 @@ enum SAELensFormat {
     static let reshapeKey = "reshape_activations"
 }
 
+extension Normalization {
+    /// The value of `normalize_activations`; a fixed scale has been folded by then.
+    fileprivate var nameInSAELens: String {
+        switch self {
+        case .none, .fixedScale: return "none"
+        case .tokenNorm: return "constant_norm_rescale"
+        case .layerNorm: return "layer_norm"
+        }
+    }
+}
+
 extension SAE {
     /// Writes the SAE as a folder in SAELens' v6 layout, float32. SAELens computes the same from it,
     /// and `SAE(folder:)` gives back the same architecture, activations and metadata.
@@ -80,7 +91,7 @@ extension SAE {
         var members: [(key: String, value: JSON)] = [
             ("d_in", .integer(Int64(dIn))), ("d_sae", .integer(Int64(dSAE))), ("dtype", .string("float32")),
             ("device", .string("cpu")), ("apply_b_dec_to_input", .bool(subtractsDecoderBias)),
-            ("normalize_activations", .string(normalization.name)), ("reshape_activations", reshape),
+            ("normalize_activations", .string(normalization.nameInSAELens)), ("reshape_activations", reshape),
         ]
         switch architecture {
         case .topK(let k):

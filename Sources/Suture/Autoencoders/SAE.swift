@@ -36,15 +36,18 @@ public enum Normalization: Sendable, Equatable {
     /// Each token centred and divided by its standard deviation (SAELens: layer_norm).
     case layerNorm
 
-    /// SAELens' names, and "fixed_scale".
+    /// As users write it.
     public var name: String {
         switch self {
         case .none: return "none"
         case .fixedScale: return "fixed_scale"
-        case .tokenNorm: return "constant_norm_rescale"
+        case .tokenNorm: return "token_norm"
         case .layerNorm: return "layer_norm"
         }
     }
+
+    /// Whether what is done to a token depends on the token: no affine map, not to be folded.
+    public var isPerToken: Bool { self == .tokenNorm || self == .layerNorm }
 }
 
 /// A sparse autoencoder (arXiv 2506.06609, eq. 4): `f = activation(x W_enc + b_enc)`,

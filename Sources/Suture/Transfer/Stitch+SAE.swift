@@ -26,7 +26,7 @@ extension Stitch {
                 "sae has d_in = \(sae.dIn), expected \(ends.sourceSize) = \(forward.matrix.rows) "
                     + "of the stitch (d_a = \(dA), d_b = \(dB)) for this direction")
         }
-        if sae.normalization == .tokenNorm || sae.normalization == .layerNorm {
+        if sae.normalization.isPerToken {
             throw SutureError.unsupported(
                 "sae normalises each token (\(sae.normalization.name)), which is no affine map: "
                     + "a stitch cannot carry it across")
