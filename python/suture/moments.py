@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Self
 
 import numpy as np
@@ -85,7 +86,7 @@ class Moments:
         """
         d_a, d_b, _ = self._core.info()
         a, b = Stream(acts_a, "acts_a", (d_a, "d_a")), Stream(acts_b, "acts_b", (d_b, "d_b"))
-        self._core.merge(_gather(a, b, progress))
+        _gather(a, b, progress, self._core)
         return self
 
     def merge(self, other: Moments) -> Self:
@@ -189,13 +190,23 @@ class Moments:
         return f"Moments({tokens} tokens, d_a={d_a}, d_b={d_b})"
 
 
-def _gather(a: Stream, b: Stream, progress: Progress) -> _core.Moments:
-    """One pass. Into new moments, so that nobody sees half of it if it fails."""
-    core = _core.moments_create(a.cols, b.cols)
+def _gather(
+    a: Stream, b: Stream, progress: Progress, known: _core.Moments | None = None
+) -> _core.Moments:
+    """One pass, added to `known` as a whole or not at all."""
+    pairs = paired(a, b)
+    first = next(pairs)
+    second = next(pairs, None)
+    # The core adds one block as a whole; into new moments, an update with a few rows would cost
+    # three more covariances.
+    core = known if known is not None and second is None else _core.moments_create(a.cols, b.cols)
     with Meter(progress, "moments", a.total if a.total is not None else b.total) as meter:
-        for start, h_a, h_b in paired(a, b):
+        for start, h_a, h_b in chain([first] if second is None else [first, second], pairs):
             with named(start, h_a=a.name, h_b=b.name):
                 core.update(h_a, h_b, meter.part(start, h_a.rows))
+    if known is not None and core is not known:
+        known.merge(core)
+        return known
     return core
 
 
