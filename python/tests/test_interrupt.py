@@ -26,11 +26,9 @@ def stopped(kind=KeyboardInterrupt):
     print("stopped", time.clock_gettime(time.CLOCK_MONOTONIC), flush=True)
 """
 
-# Each would take many seconds. `big` is one array several times over.
+# Each would take many seconds.
 CALLS = {
     "update": """
-h = np.lib.stride_tricks.as_strided(rng.normal(size=(4096, 256)).astype(np.float32),
-    (4096 * 400, 256), (0, 4))
 h = [rng.normal(size=(100_000, 256)).astype(np.float32)] * 100
 moments = suture.Moments(d_a=256, d_b=256)
 ready()
