@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rebuild the pair of language models in ``pair/`` from Debian's manual pages.
+
+    python examples/models/make_pair.py
+
+renders the corpus, learns the tokenizer, trains both models, measures them on
+the held-out pages and writes weights, tokenizers, text excerpts and
+``results.json``.  An interrupted call goes on where it was.  With ``--only`` the
+two models can be trained by two processes at once; a last call without it
+then collects them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from transformers import GPTNeoXForCausalLM
+
+import corpus
+import data
+import export
+import tokenizer
+import train
+
+HERE = Path(__file__).resolve().parent
+
+#: The pair: name, width, layers, heads, steps of the shorter run, share of them that decays.
+PAIR = (
+    train.Spec("small", 96, 4, 3, 5000, 0.2),
+    train.Spec("large", 192, 6, 3, 3200, 0.25),
+)
+
+#: Share of the full rate at which a finished run is taken up again for 10 % more steps.
+AGAIN = 0.2
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--build", type=Path, default=HERE / ".build-corpus",
+                        help="folder for the corpus and the checkpoints")
+    parser.add_argument("--out", type=Path, default=HERE / "pair", help="folder for the result")
+    parser.add_argument("--only", choices=[spec.name for spec in PAIR],
+                        help="train this model and write nothing")
+    parser.add_argument("--threads", type=int, default=0, help="threads of PyTorch (default: all)")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Do everything that is not done yet."""
+    options = parse(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    split = data.split(corpus.build(options.build))
+    words = tokenizer.load_or_train(
+        options.build / "tokenizer", (page.text for page in split.train), data.CONTEXT)
+    tokens = data.stream(words, split.train, train.SEED)
+    heldout = data.windows(data.encode(words, split.heldout))
+    print(f"{len(tokens)} training tokens, {len(heldout)} held-out windows", flush=True)
+
+    results: dict[str, object] = {
+        "packages": corpus.require_packages(),
+        "training_tokens": len(tokens),
+        "characters": export.characters(split),
+    }
+    for spec in PAIR:
+        if options.only not in (None, spec.name):
+            continue
+        folder = options.build / spec.name
+        runs: dict[str, GPTNeoXForCausalLM] = {}
+        for steps in (spec.steps, spec.longer):
+            runs[f"{steps}"] = train.finish(spec, folder, tokens, heldout[::4], steps)
+        runs[f"{spec.longer} + 10 %"] = train.prolong(
+            spec, folder, tokens, heldout[::4], spec.longer, AGAIN)
+        if options.only:
+            continue
+        model = runs[f"{spec.longer}"]
+        export.save_model(model, words, options.out / spec.name)
+        results[spec.name] = {
+            **asdict(spec),
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "tokens_seen": spec.longer * train.BATCH * data.CONTEXT,
+            "heldout_loss_by_steps":
+                {name: train.heldout_loss(run, heldout)[0] for name, run in runs.items()},
+            "heldout_loss_saved": export.saved_losses(options.out / spec.name, split.heldout),
+        }
+        print(json.dumps(results[spec.name], indent=1), flush=True)
+    if not options.only:
+        export.save_texts(split, options.out / "text")
+        export.save_licences(options.out / "text" / "licences")
+        (options.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
