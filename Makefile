@@ -5,6 +5,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
+PAIR := examples/models/pair
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -13,7 +14,8 @@ setup: ## install what is missing: Debian packages, .venv, the built package in 
 	@tools/setup.sh run
 
 demo: setup ## the main job: stitch two language models, carry an SAE across, write out/demo/report.html
-	@$(PYTHON) -m suture.demo
+	@.venv/bin/suture report $(PAIR)/small $(PAIR)/large --texts $(PAIR)/text/train.jsonl.gz \
+		--held-out $(PAIR)/text/heldout.jsonl.gz --out out/demo
 
 test: test-swift test-c test-python ## every test
 

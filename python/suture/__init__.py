@@ -28,6 +28,7 @@ from .reports import FitReport, Objective, SutureWarning
 from .sae import SAE
 from .similarity import SVCCA, svcca, svcca_grid
 from .stitch import Stitch
+from .texts import read_texts
 from .training import Trainer, TrainingInterrupted, TrainRun, train
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "__version__",
     "check_paired",
     "cpu_info",
+    "read_texts",
     "set_threads",
     "svcca",
     "svcca_grid",
@@ -62,9 +64,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> ModuleType:
-    # It needs torch, which nothing else here does.
-    if name == "models":
+    # They need torch and more, which nothing else here does.
+    if name in ("models", "report"):
         from importlib import import_module
 
-        return import_module("suture.models")
+        return import_module(f"suture.{name}")
     raise AttributeError(f"module 'suture' has no attribute {name!r}")

@@ -273,3 +273,15 @@ row(
 )
 row("width", lambda _: suture.width(3), TypeError, "acts", "int", "expected an array")
 row("width", lambda _: suture.width(A[0]), ValueError, "acts", "(4,)", "expected (N, d)")
+
+
+# -- Texts -------------------------------------------------------------------------------------
+def _broken_text(folder):
+    path = folder / "broken.jsonl"
+    path.write_text('{"text": "a"}\n{"txt": 1}\n', encoding="utf-8")
+    return suture.read_texts(path)
+
+
+row("read_texts", lambda _: suture.read_texts(), ValueError, "paths", "empty", "at least one")
+row("read_texts", lambda folder: suture.read_texts(folder / "none"), OSError, "none")
+row("read_texts", _broken_text, ValueError, "broken.jsonl, line 2", "txt", "expected")

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: each sub-command is a thin call of the functions of the package."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import suture
+from suture.cli import commands
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs ``suture ARGUMENTS`` and returns the exit status.
+
+    Results go to standard output (as text, or as one JSON object with ``--json``), progress and
+    errors to standard error. Status 0: done; 1: it failed; 2: wrong usage; 130: interrupted.
+
+    Example:
+        >>> main(["info"])  # doctest: +ELLIPSIS
+        suture ...
+        0
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.threads is not None:
+        suture.set_threads(options.threads)
+    try:
+        result: dict[str, Any] = options.run(options)
+    except KeyboardInterrupt:
+        print("suture: interrupted", file=sys.stderr)
+        return 130
+    except (suture.SutureError, ValueError, OSError, ImportError, MemoryError) as error:
+        print(f"suture {options.command}: {error or type(error).__name__}", file=sys.stderr)
+        return 1
+    if options.json:
+        print(json.dumps(result, indent=1, ensure_ascii=False))
+    else:
+        print(commands.as_text(result))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="suture",
+        description="Carry linear features between language models by model stitching.",
+    )
+    parser.add_argument("--version", action="version", version=f"suture {suture.__version__}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (add_options, run, summary, example) in commands.COMMANDS.items():
+        sub = subparsers.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            epilog=f"example:\n  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        add_options(sub)
+        sub.add_argument("--json", action="store_true", help="print the results as JSON")
+        sub.add_argument("--quiet", action="store_true", help="no progress bars")
+        sub.add_argument("--threads", type=int, metavar="N", help="threads to use (default: all)")
+        sub.set_defaults(run=run)
+    return parser

@@ -1,0 +1,391 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sub-commands: their options, and what each calls."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import suture
+
+Command = tuple[Callable[[ArgumentParser], None], Callable[[Namespace], dict[str, Any]], str, str]
+
+
+def as_text(result: dict[str, Any], indent: str = "") -> str:
+    """Results for people: one ``name  value`` a line, nested groups indented."""
+    lines = []
+    width = max(
+        (len(name) for name, value in result.items() if not isinstance(value, dict)), default=0
+    )
+    for name, value in result.items():
+        if isinstance(value, dict):
+            lines += [f"{indent}{name}", as_text(value, indent + "  ")]
+        else:
+            shown = f"{value:.6g}" if isinstance(value, float) else str(value)
+            lines.append(f"{indent}{name:<{width}}  {shown}")
+    return "\n".join(lines)
+
+
+def _rows(path: Path, layer: int | None, name: str) -> Any:
+    """Activation rows behind a path: an .npy file, or one layer of an extracted folder."""
+    if not path.is_dir():
+        return path
+    acts = suture.Activations.open(path)
+    if layer is None:
+        if len(acts.layers) > 1:
+            raise ValueError(
+                f"{name} {str(path)!r} holds layers {list(acts.layers)}: say which by --{name}"
+            )
+        (layer,) = acts.layers
+    return acts.shards(layer)
+
+
+def _source(path: Path, layer: int | None) -> dict[str, Any]:
+    """Model name and layer of an extracted folder, as far as they are known."""
+    if not path.is_dir():
+        return {}
+    acts = suture.Activations.open(path)
+    only = acts.layers[0] if layer is None and len(acts.layers) == 1 else layer
+    return {"model": acts.metadata.get("model_name"), "layer": only}
+
+
+# -- extract -------------------------------------------------------------------------------------
+
+
+def _extract_options(parser: ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, help="folder of a Hugging Face model and its tokenizer")
+    parser.add_argument("texts", type=Path, nargs="+", help=".jsonl or text files (.gz, .xz)")
+    parser.add_argument(
+        "--layers", type=int, nargs="+", required=True, help="residual stream before these layers"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for the activations")
+    parser.add_argument("--context", type=int, default=128, help="tokens a sequence (128)")
+    parser.add_argument("--batch-size", type=int, default=32, help="sequences a batch (32)")
+    parser.add_argument("--max-tokens", type=int, help="stop after this many tokens")
+    parser.add_argument(
+        "--skip-positions", type=int, default=0, help="first positions to leave out"
+    )
+    parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float32")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
+
+
+def _extract(options: Namespace) -> dict[str, Any]:
+    try:
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+    except ImportError as error:
+        raise ImportError(f"{error.name} is missing: pip install 'suture[models]'") from error
+    if not (options.model / "config.json").is_file():
+        raise ValueError(
+            f"model is {str(options.model)!r}, expected a folder with a Hugging Face model"
+        )
+    model: Any = AutoModelForCausalLM.from_pretrained(options.model)
+    acts = suture.models.extract(
+        model.float().eval(),
+        AutoTokenizer.from_pretrained(options.model),
+        suture.read_texts(*options.texts),
+        options.layers,
+        batch_size=options.batch_size,
+        context=options.context,
+        dtype=options.dtype,
+        skip_positions=options.skip_positions,
+        max_tokens=options.max_tokens,
+        out=options.out,
+        model_name=options.model.resolve().name,
+        overwrite=options.overwrite,
+        progress=not options.quiet,
+    )
+    return {"out": str(options.out), "tokens": len(acts), "layers": list(acts.layers)}
+
+
+# -- fit -----------------------------------------------------------------------------------------
+
+
+def _layer(text: str) -> int | str:
+    return text if text == "auto" else int(text)
+
+
+def _fit_options(parser: ArgumentParser) -> None:
+    parser.add_argument("acts_a", type=Path, help="activations of A: .npy, or an extracted folder")
+    parser.add_argument("acts_b", type=Path, help="activations of B on the same tokens")
+    parser.add_argument("--layer-a", type=int, help="layer of A, where the folder holds several")
+    parser.add_argument(
+        "--layer-b", type=_layer, help="layer of B; 'auto' picks the one most alike by SVCCA"
+    )
+    parser.add_argument(
+        "--alpha", type=float, default=1.0, help="weight of the inversion terms (1)"
+    )
+    parser.add_argument("--held-a", type=Path, help="held-out activations of A")
+    parser.add_argument("--held-b", type=Path, help="held-out activations of B")
+    parser.add_argument("--out", type=Path, required=True, help="stitch to write (.safetensors)")
+
+
+def _pick_layer(options: Namespace, rows_a: Any) -> tuple[int, dict[str, float]]:
+    acts = suture.Activations.open(options.acts_b)
+    candidates = [layer for layer in acts.layers if layer > 0]
+    if not candidates:
+        raise ValueError(f"acts_b {str(options.acts_b)!r} holds no layer but the embeddings")
+    grid = suture.svcca_grid(
+        {0: rows_a}, {layer: acts.shards(layer) for layer in candidates}, progress=not options.quiet
+    )
+    scores = dict(zip(map(str, candidates), grid[0].tolist(), strict=True))
+    return candidates[int(np.argmax(grid[0]))], scores
+
+
+def _fit(options: Namespace) -> dict[str, Any]:
+    if (options.held_a is None) != (options.held_b is None):
+        raise ValueError("held-a and held-b go together, expected both or neither")
+    result: dict[str, Any] = {}
+    if options.acts_a.is_dir() and options.acts_b.is_dir():
+        suture.check_paired(
+            suture.Activations.open(options.acts_a), suture.Activations.open(options.acts_b)
+        )
+    rows_a = _rows(options.acts_a, options.layer_a, "layer-a")
+    layer_b = options.layer_b
+    if layer_b == "auto":
+        layer_b, result["svcca"] = _pick_layer(options, rows_a)
+    stitch = suture.Stitch.fit(
+        rows_a,
+        _rows(options.acts_b, layer_b, "layer-b"),
+        alpha=options.alpha,
+        progress=not options.quiet,
+    )
+    for side, path, layer in (
+        ("a", options.acts_a, options.layer_a),
+        ("b", options.acts_b, layer_b),
+    ):
+        for key, value in _source(path, layer).items():
+            if value is not None:
+                stitch.metadata |= {f"{key}_{side}": value}
+    stitch.save(options.out)
+    assert stitch.report is not None
+    result |= {"out": str(options.out)} | asdict(stitch.report)
+    if options.held_a is not None:
+        held_out = stitch.evaluate(
+            _rows(options.held_a, options.layer_a, "layer-a"),
+            _rows(options.held_b, layer_b, "layer-b"),
+            alpha=options.alpha,
+        )
+        result["held_out"] = asdict(held_out)
+    return result
+
+
+# -- transfer ------------------------------------------------------------------------------------
+
+
+def _transfer_options(parser: ArgumentParser) -> None:
+    parser.add_argument("stitch", type=Path, help="stitch (.safetensors)")
+    parser.add_argument("sae", type=Path, help="folder of the SAE to move")
+    parser.add_argument("--direction", choices=["up", "down"], default="up", help="A to B, or back")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the moved SAE")
+
+
+def _transfer(options: Namespace) -> dict[str, Any]:
+    moved = suture.Stitch.load(options.stitch).transfer(
+        suture.SAE.load(options.sae), direction=options.direction
+    )
+    moved.save(options.out)
+    return {"out": str(options.out)} | _describe_sae(moved)
+
+
+# -- train ---------------------------------------------------------------------------------------
+
+
+def _train_options(parser: ArgumentParser) -> None:
+    parser.add_argument("acts", type=Path, help="activations: .npy, or an extracted folder")
+    parser.add_argument("--layer", type=int, help="layer, where the folder holds several")
+    parser.add_argument(
+        "--init", type=Path, help="start from this SAE, a transferred one for example"
+    )
+    parser.add_argument("--d-sae", type=int, default=4096, help="latents of a random start (4096)")
+    parser.add_argument("--k", type=int, default=32, help="active latents a token (32)")
+    parser.add_argument("--tokens", type=int, required=True, help="tokens to train on")
+    parser.add_argument("--batch-size", type=int, default=4096, help="tokens a step (4096)")
+    parser.add_argument("--lr", type=float, default=1e-4, help="Adam's step size (1e-4)")
+    parser.add_argument("--seed", type=int, default=0, help="of the start and the order (0)")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the SAE")
+
+
+def _train(options: Namespace) -> dict[str, Any]:
+    rows = _rows(options.acts, options.layer, "layer")
+    if options.init is not None:
+        start = suture.SAE.load(options.init)
+    else:
+        start = suture.SAE.init(
+            d_in=suture.width(rows),
+            d_sae=options.d_sae,
+            architecture="topk",
+            k=options.k,
+            seed=options.seed,
+        )
+    run = suture.train(
+        start,
+        rows,
+        tokens=options.tokens,
+        batch_size=options.batch_size,
+        lr=options.lr,
+        seed=options.seed,
+        progress=not options.quiet,
+    )
+    source = _source(options.acts, options.layer)
+    if options.init is None and source.get("model") is not None:
+        run.sae.metadata |= {"model_name": source["model"]}
+        if source["layer"] is not None:
+            run.sae.metadata |= {"hook_name": f"blocks.{source['layer']}.hook_resid_pre"}
+    run.sae.save(options.out)
+    return {"out": str(options.out)} | dict(run.history[-1])
+
+
+# -- evaluate ------------------------------------------------------------------------------------
+
+
+def _evaluate_options(parser: ArgumentParser) -> None:
+    parser.add_argument("what", type=Path, help="folder of a SAE, or a stitch (.safetensors)")
+    parser.add_argument(
+        "acts", type=Path, nargs="+", help="activations; for a stitch those of A and of B"
+    )
+    parser.add_argument("--layer", type=int, nargs="+", help="layer of each folder of activations")
+
+
+def _evaluate(options: Namespace) -> dict[str, Any]:
+    wanted = 1 if options.what.is_dir() else 2
+    if len(options.acts) != wanted:
+        kind = "a SAE" if wanted == 1 else "a stitch"
+        raise ValueError(f"acts has {len(options.acts)} entries, expected {wanted} for {kind}")
+    layers = options.layer or [None] * wanted
+    if len(layers) != wanted:
+        raise ValueError(f"layer has {len(layers)} entries, expected {wanted}")
+    rows = [_rows(path, layer, "layer") for path, layer in zip(options.acts, layers, strict=True)]
+    if wanted == 1:
+        return dict(suture.SAE.load(options.what).evaluate(rows[0], progress=not options.quiet))
+    return asdict(suture.Stitch.load(options.what).evaluate(*rows))
+
+
+# -- info ----------------------------------------------------------------------------------------
+
+
+def _info_options(parser: ArgumentParser) -> None:
+    parser.add_argument("path", type=Path, nargs="?", help="stitch, SAE or activations")
+
+
+def _describe_sae(sae: suture.SAE) -> dict[str, Any]:
+    return {
+        "kind": "sae",
+        "architecture": sae.architecture,
+        "d_in": sae.d_in,
+        "d_sae": sae.d_sae,
+        "k": sae.k,
+        "metadata": dict(sae.metadata),
+    }
+
+
+def _info(options: Namespace) -> dict[str, Any]:
+    path: Path | None = options.path
+    if path is None:
+        return {"suture": suture.__version__} | asdict(suture.cpu_info())
+    if (path / "manifest.json").is_file():
+        acts = suture.Activations.open(path)
+        return {
+            "kind": "activations",
+            "tokens": len(acts),
+            "layers": list(acts.layers),
+            "metadata": dict(acts.metadata),
+        }
+    if path.is_dir():
+        return _describe_sae(suture.SAE.load(path))
+    stitch = suture.Stitch.load(path)
+    return {
+        "kind": "stitch",
+        "d_a": stitch.d_a,
+        "d_b": stitch.d_b,
+        "metadata": dict(stitch.metadata),
+    }
+
+
+# -- report --------------------------------------------------------------------------------------
+
+
+def _report_options(parser: ArgumentParser) -> None:
+    from suture.report.pipeline import Settings
+
+    parser.add_argument("model_a", type=Path, help="folder of model A, usually the smaller one")
+    parser.add_argument("model_b", type=Path, help="folder of model B, with the same tokenizer")
+    parser.add_argument("--texts", type=Path, nargs="+", required=True, help="texts to fit on")
+    parser.add_argument("--held-out", type=Path, nargs="+", required=True, help="texts to judge by")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the report")
+    for field in fields(Settings):
+        kind = float if field.name in ("alpha", "lr") else int
+        parser.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            type=kind,
+            default=field.default,
+            help=f"({'picked' if field.default is None else field.default})",
+        )
+
+
+def _report(options: Namespace) -> dict[str, Any]:
+    from suture import report
+
+    settings = report.Settings(
+        **{field.name: getattr(options, field.name) for field in fields(report.Settings)}
+    )
+    results = report.write(
+        options.model_a,
+        options.model_b,
+        options.texts,
+        options.held_out,
+        options.out,
+        settings=settings,
+        progress=not options.quiet,
+    )
+    return dict(results) if options.json else dict(results["verdicts"])
+
+
+COMMANDS: dict[str, Command] = {
+    "extract": (
+        _extract_options,
+        _extract,
+        "extract residual-stream activations of a model",
+        "suture extract models/small texts.jsonl --layers 2 --max-tokens 500000 --out acts/small",
+    ),
+    "fit": (
+        _fit_options,
+        _fit,
+        "fit a stitch between two models' activations",
+        "suture fit acts/small acts/large --layer-b auto --out stitch.safetensors",
+    ),
+    "transfer": (
+        _transfer_options,
+        _transfer,
+        "move a SAE through a stitch",
+        "suture transfer stitch.safetensors sae/small --out sae/large",
+    ),
+    "train": (
+        _train_options,
+        _train,
+        "train a TopK SAE on activations",
+        "suture train acts/small --d-sae 4096 --k 32 --tokens 4000000 --out sae/small",
+    ),
+    "evaluate": (
+        _evaluate_options,
+        _evaluate,
+        "measure a SAE or a stitch on activations",
+        "suture evaluate sae/large acts/held-out-large",
+    ),
+    "info": (
+        _info_options,
+        _info,
+        "say what a file holds, or what this machine runs",
+        "suture info stitch.safetensors",
+    ),
+    "report": (
+        _report_options,
+        _report,
+        "run the whole experiment on a pair of models and write a report",
+        "suture report models/small models/large --texts t.jsonl --held-out h.jsonl --out out",
+    ),
+}

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report's figures, each as one SVG element whose text stays text: sharp and searchable."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+INK = "#1d2733"
+MUTED = "#8a97a6"
+BLUE = "#2f6fab"
+TEAL = "#2a9d8f"
+AMBER = "#e09f3e"
+GREY = "#b8c2cc"
+
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "suture",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["Helvetica", "Arial", "DejaVu Sans"],
+    "font.size": 11,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+
+
+def _figure(height: float) -> Figure:
+    # Narrow enough that its text is still readable when a phone scales it down.
+    return Figure(figsize=(5.4, height), layout="constrained")
+
+
+def _svg(figure: Figure, description: str) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    # The page decides the width; the view box keeps the proportions.
+    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
+    return text.replace("<svg ", f'<svg role="img" aria-label="{description}" ', 1)
+
+
+def svcca_grid(svcca: dict[str, Any]) -> str:
+    """Heat map of mean canonical correlations, A's layers down, B's across."""
+    grid = np.asarray(svcca["grid"])
+    with matplotlib.rc_context(_STYLE):
+        figure = _figure(0.9 + 0.5 * grid.shape[0])
+        axes = figure.subplots()
+        image = axes.imshow(grid, cmap="YlGnBu", vmin=0, vmax=1, aspect="auto")
+        for (row, column), value in np.ndenumerate(grid):
+            axes.text(
+                column,
+                row,
+                f"{value:.2f}",
+                ha="center",
+                va="center",
+                color="white" if value > 0.6 else INK,
+                fontsize=11,
+            )
+        row = svcca["layers_a"].index(svcca["layer_a"])
+        column = svcca["layers_b"].index(svcca["layer_b"])
+        axes.add_patch(
+            matplotlib.patches.Rectangle(
+                (column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=AMBER, linewidth=3
+            )
+        )
+        axes.set_xticks(range(grid.shape[1]), svcca["layers_b"])
+        axes.set_yticks(range(grid.shape[0]), svcca["layers_a"])
+        axes.set_xlabel("layer of B")
+        axes.set_ylabel("layer of A")
+        axes.spines[:].set_visible(False)
+        figure.colorbar(image, ax=axes, label="mean canonical correlation", shrink=0.9)
+        return _svg(figure, "Heat map of SVCCA between the layers of A and B")
+
+
+def losses(table1: dict[str, Any]) -> str:
+    """Horizontal bars of the six next-token losses."""
+    names = list(table1["losses"])
+    values = [table1["losses"][name]["loss"] for name in names]
+    changes = [table1["losses"][name]["relative_change"] for name in names]
+    colors = [GREY if change is None else BLUE for change in changes]
+    with matplotlib.rc_context(_STYLE):
+        figure = _figure(2.9)
+        axes = figure.subplots()
+        bars = axes.barh(names, values, color=colors, height=0.66)
+        labels = [
+            f"{value:.3f}" + ("" if change is None else f"  ({change:+.1%})")
+            for value, change in zip(values, changes, strict=True)
+        ]
+        axes.bar_label(bars, labels, padding=4)
+        axes.set_xlim(0, max(values) * 1.38)
+        axes.invert_yaxis()
+        axes.set_xlabel("next-token loss on held-out text (nats)")
+        axes.tick_params(axis="y", length=0)
+        return _svg(figure, "Bars of next-token losses with and without the stitch")
+
+
+def transfer(table2: list[dict[str, Any]]) -> str:
+    """Three panels: FVU, delta loss and dead latents of the original, transferred, random SAE."""
+    panels = [
+        ("fvu", "variance\nunexplained", "{:.3f}"),
+        ("delta_loss", "added loss\n(nats)", "{:.3f}"),
+        ("dead_fraction", "dead latents", "{:.1%}"),
+    ]
+    labels = [row["label"] for row in table2]
+    colors = [GREY, TEAL, AMBER][: len(labels)]
+    with matplotlib.rc_context(_STYLE):
+        figure = _figure(3.4)
+        for axes, (key, title, pattern) in zip(figure.subplots(1, 3), panels, strict=True):
+            values = [row[key] for row in table2]
+            bars = axes.bar(range(len(values)), values, color=colors, width=0.7)
+            axes.bar_label(bars, [pattern.format(v) for v in values], padding=3, fontsize=10)
+            axes.set_title(title, fontsize=11)
+            axes.set_xticks(range(len(labels)), labels, rotation=35, ha="right", fontsize=10)
+            axes.margins(y=0.18)
+            axes.set_yticks([])
+            axes.spines["left"].set_visible(False)
+        return _svg(figure, "Bars comparing the original, the transferred and a random SAE")
+
+
+def objective(stitch: dict[str, Any]) -> str:
+    """The four terms: least squares, the fit, and the fit on held-out rows."""
+    terms = [
+        ("up", "A→B"),
+        ("down", "B→A"),
+        ("a_round_trip", "A→B→A"),
+        ("b_round_trip", "B→A→B"),
+    ]
+    series = [
+        ("before", "least squares (start)", GREY),
+        ("after", "fitted", BLUE),
+        ("held_out", "held out", TEAL),
+    ]
+    with matplotlib.rc_context(_STYLE):
+        figure = _figure(3.3)
+        axes = figure.subplots()
+        width = 0.27
+        for offset, (key, label, color) in enumerate(series):
+            values = [stitch[key][term] for term, _ in terms]
+            positions = np.arange(len(terms)) + (offset - 1) * width
+            axes.bar(positions, values, width, label=label, color=color)
+        axes.set_xticks(range(len(terms)), [label for _, label in terms])
+        axes.set_ylabel("mean squared error")
+        axes.legend(frameon=False, loc="upper right", fontsize=10)
+        axes.margins(y=0.25)
+        return _svg(figure, "Terms of the stitching objective before and after the fit")
+
+
+def training(history: list[dict[str, Any]]) -> str:
+    """Explained variance over tokens while the SAE trained."""
+    tokens = [row["tokens"] / 1e6 for row in history]
+    with matplotlib.rc_context(_STYLE):
+        figure = _figure(2.7)
+        axes = figure.subplots()
+        axes.plot(tokens, [row["explained_variance"] for row in history], color=TEAL, linewidth=2)
+        axes.set_ylim(0, 1)
+        axes.set_xlabel("tokens seen (millions)")
+        axes.set_ylabel("explained variance")
+        axes.grid(axis="y", color="#e5eaef")
+        return _svg(figure, "Explained variance during training")
