@@ -259,7 +259,7 @@ row(
     ValueError,
     "indices",
     "1",
-    "stands in row 0 before",
+    "expected each latent once",
 )
 bad_numbers(
     "SparseCodes", "d_sae", lambda v: SparseCodes([[0]], [[1.0]], v), 0, -1, 2**31, "x", None

@@ -106,9 +106,10 @@ assert evaluation.update(x[:10]).metrics["tokens"] == before + 10
     "train": """
 sae = suture.SAE.init(256, 8192, k=32)
 x = rng.normal(size=(20_000, 256)).astype(np.float32)
-ready()
 try:
-    suture.train(sae, x, tokens=10**12, log_every=1)
+    # Before the first step there is no run to leave behind.
+    suture.train(sae, x, tokens=10**12, log_every=1,
+                 callback=lambda row: row["steps"] == 1 and ready())
 except KeyboardInterrupt as error:
     stopped()
     run = error.run
