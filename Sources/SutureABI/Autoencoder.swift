@@ -65,6 +65,11 @@ public func suture_sae_create(
                 }
                 continue
             }
+            guard value.data != nil || value.rows != 0 || value.cols != 0 else {
+                throw SutureError.invalidArgument(
+                    "weights->\(name) is missing, expected \(rows.0) x \(cols.0) for a \(settings.architectureName) SAE"
+                )
+            }
             present[name] = try withUnsafePointer(to: value) { pointer in
                 let view = try matrix(pointer, "weights->\(name)", rows: rows, cols: cols)
                 return try FloatMatrix(rows: view.rows, cols: view.cols) { view.read(into: $0) }

@@ -205,7 +205,9 @@ import Testing
         #expect(throws: SutureError.io("cannot make the folder \(folder.path)/plain: File exists")) {
             try sae.save(to: folder.file("plain"))
         }
-        #expect(throws: SutureError.self) { try sae.save(to: "") }
+        let unnamed = SutureError.invalidArgument("folder is \"\", expected the name of a folder")
+        #expect(throws: unnamed) { try sae.save(to: "") }
+        #expect(throws: unnamed) { try SAE(folder: "") }
         #expect(throws: SutureError.unsupported("x")) {
             do {
                 _ = try load(SAECase(architecture: "relu"), #"{"architecture":"standard","d_in":3,"d_sae":5}"#) {

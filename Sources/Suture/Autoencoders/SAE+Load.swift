@@ -14,6 +14,9 @@ extension SAE {
     /// - Throws: `SutureError.io` where a file cannot be read, `.format` where one is damaged or they
     ///   contradict each other, `.unsupported` for another architecture.
     public init(folder: String) throws {
+        guard !folder.isEmpty else {
+            throw SutureError.invalidArgument("folder is \"\", expected the name of a folder")
+        }
         let configPath = "\(folder)/\(SAELensFormat.configName)"
         let bytes = try ReadableFile.bytes(of: configPath, limit: 16 << 20)
         let config = try SAELensConfig(try Metadata(parsing: bytes, name: configPath), path: configPath)
