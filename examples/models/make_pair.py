@@ -15,11 +15,9 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from transformers import GPTNeoXForCausalLM
 
 import corpus
 import data
@@ -29,14 +27,11 @@ import train
 
 HERE = Path(__file__).resolve().parent
 
-#: The pair: name, width, layers, heads, steps of the shorter run, share of them that decays.
+#: The pair: name, width, layers, heads, steps of the first run, share of them that decays.
 PAIR = (
-    train.Spec("small", 96, 4, 3, 5000, 0.2),
+    train.Spec("small", 96, 4, 3, 5500, 0.2),
     train.Spec("large", 192, 6, 3, 3200, 0.25),
 )
-
-#: Share of the full rate at which a finished run is taken up again for 10 % more steps.
-AGAIN = 0.2
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -71,22 +66,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for spec in PAIR:
         if options.only not in (None, spec.name):
             continue
-        folder = options.build / spec.name
-        runs: dict[str, GPTNeoXForCausalLM] = {}
-        for steps in (spec.steps, spec.longer):
-            runs[f"{steps}"] = train.finish(spec, folder, tokens, heldout[::4], steps)
-        runs[f"{spec.longer} + 10 %"] = train.prolong(
-            spec, folder, tokens, heldout[::4], spec.longer, AGAIN)
+        trained = train.until_enough(spec, options.build / spec.name, tokens, heldout)
         if options.only:
             continue
-        model = runs[f"{spec.longer}"]
-        export.save_model(model, words, options.out / spec.name)
+        export.save_model(trained.model, words, options.out / spec.name)
         results[spec.name] = {
-            **asdict(spec),
-            "parameters": sum(parameter.numel() for parameter in model.parameters()),
-            "tokens_seen": spec.longer * train.BATCH * data.CONTEXT,
-            "heldout_loss_by_steps":
-                {name: train.heldout_loss(run, heldout)[0] for name, run in runs.items()},
+            "width": spec.width,
+            "layers": spec.layers,
+            "heads": spec.heads,
+            "parameters": trained.model.num_parameters(),
+            "steps": trained.steps,
+            "tokens_seen": trained.steps * train.BATCH * data.CONTEXT,
+            "heldout_loss_by_steps": trained.losses,
             "heldout_loss_saved": export.saved_losses(options.out / spec.name, split.heldout),
         }
         print(json.dumps(results[spec.name], indent=1), flush=True)

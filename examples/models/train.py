@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training of one GPT-NeoX model on a constant learning rate with decays to zero.
+"""Training of one GPT-NeoX model until more steps hardly pay.
 
 The schedule is warm-up, a constant part (the trunk), and a linear decay to zero.
-Runs of different length share the trunk: a run of S steps leaves it at
-``(1 - decay) * S``.  So the same trunk gives the models of S and of 1.1 S steps
-that tell whether another 10 % of steps still pays.
+Then the finished model is trained for 10 % more steps, from a fifth of the full
+rates down to zero again, and so on until that gains too little to matter.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from data import CONTEXT, Tokens, batches
@@ -28,12 +27,17 @@ WARMUP = 100
 MUON_RATE, MUON_WEIGHT_DECAY = 0.02, 0.05
 ADAM_RATE = 8e-3
 CLIP = 1.0
+
+#: Share of the full rates at which a finished model is taken up again, and the
+#: held-out gain (nats) of 10 % more steps below which it counts as trained.
+AGAIN, ENOUGH = 0.2, 0.01
+
 SAVE_EVERY, EVALUATE_EVERY, LOG_EVERY = 100, 250, 50
 
 
 @dataclass(frozen=True)
 class Spec:
-    """One model of the pair: its size, the steps of its shorter run, the share that decays."""
+    """One model of the pair: its size, the steps of its first run, the share that decays."""
 
     name: str
     width: int
@@ -41,11 +45,6 @@ class Spec:
     heads: int
     steps: int
     decay: float
-
-    @property
-    def longer(self) -> int:
-        """Steps of the run with 10 % more."""
-        return round(1.1 * self.steps)
 
 
 def build(spec: Spec) -> GPTNeoXForCausalLM:
@@ -66,7 +65,7 @@ def build(spec: Spec) -> GPTNeoXForCausalLM:
 def token_losses(model: torch.nn.Module, rows: torch.Tensor) -> torch.Tensor:
     """Next-token cross-entropy at every position of ``rows``; zero where the target is padding."""
     logits = model(input_ids=rows[:, :-1], use_cache=False).logits
-    return F.cross_entropy(logits.flatten(0, 1).float(), rows[:, 1:].flatten(),
+    return functional.cross_entropy(logits.flatten(0, 1).float(), rows[:, 1:].flatten(),
                            ignore_index=PAD_ID, reduction="none").view(len(rows), -1)
 
 
@@ -168,26 +167,46 @@ def falling(first: int, last: int, peak: float) -> Callable[[int], float]:
     return lambda step: peak * (last - step) / (last - first)
 
 
-def finish(spec: Spec, folder: Path, tokens: Tokens, probe: Tokens,
-           steps: int) -> GPTNeoXForCausalLM:
-    """A whole run of ``steps`` steps: the trunk, then the decay to zero."""
-    decay_from = round((1 - spec.decay) * steps)
+def first_run(spec: Spec, folder: Path, tokens: Tokens, probe: Tokens) -> Run:
+    """The trunk, then the decay to zero."""
+    decay_from = round((1 - spec.decay) * spec.steps)
     fork = trunk(spec, folder, tokens, probe, decay_from)
-    name = f"decayed-{steps}.pt"
+    name = f"decayed-{spec.steps}.pt"
     run = Run(spec, folder)
     if not run.load(name):
         run.load(fork)
-    run.advance(tokens, probe, steps, falling(decay_from, steps, 1.0), name)
-    return run.model
+    run.advance(tokens, probe, spec.steps, falling(decay_from, spec.steps, 1.0), name)
+    return run
 
 
-def prolong(spec: Spec, folder: Path, tokens: Tokens, probe: Tokens, steps: int,
-            peak: float) -> GPTNeoXForCausalLM:
-    """The run of ``steps`` steps trained for 10 % more, the rate falling from ``peak`` to zero."""
+def prolonged(spec: Spec, folder: Path, tokens: Tokens, probe: Tokens, steps: int) -> Run:
+    """The finished run of ``steps`` steps trained for 10 % more."""
     until = round(1.1 * steps)
-    name = f"prolonged-{steps}-{peak}.pt"
+    name = f"decayed-{until}.pt"
     run = Run(spec, folder)
     if not run.load(name) and not run.load(f"decayed-{steps}.pt"):
         raise RuntimeError(f"no finished run of {steps} steps in {folder}")
-    run.advance(tokens, probe, until, falling(steps, until, peak), name)
-    return run.model
+    run.advance(tokens, probe, until, falling(steps, until, AGAIN), name)
+    return run
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model, its steps, and held-out losses by steps; the last of them is 10 % beyond it."""
+
+    model: GPTNeoXForCausalLM
+    steps: int
+    losses: dict[int, float]
+
+
+def until_enough(spec: Spec, folder: Path, tokens: Tokens, heldout: Tokens) -> Trained:
+    """Train until another 10 % of steps gains less than ``ENOUGH`` on the held-out windows."""
+    probe = heldout[::4]
+    run = first_run(spec, folder, tokens, probe)
+    losses = {run.step: heldout_loss(run.model, heldout)[0]}
+    while True:
+        longer = prolonged(spec, folder, tokens, probe, run.step)
+        losses[longer.step] = heldout_loss(longer.model, heldout)[0]
+        if losses[run.step] - losses[longer.step] < ENOUGH:
+            return Trained(run.model, run.step, losses)
+        run = longer
