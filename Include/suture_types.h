@@ -139,7 +139,7 @@ typedef struct suture_stitch_config {
     double tolerance;
     /// Most steps. Default 1000.
     int32_t max_iterations;
-    /// Set to 1 to use `ridge` as it is; 0 chooses the smallest one that is needed, often 0.
+    /// Set to 1 to use `ridge` as it is; 0 chooses 0, or 1e-10 where a covariance has not full rank.
     int32_t has_ridge;
     /// Ridge relative to the mean diagonal of each covariance, >= 0.
     double ridge;
@@ -169,7 +169,8 @@ typedef struct suture_objective {
 
 /// Bits of `warnings` in suture_stitch_report.
 typedef enum suture_warning {
-    /// A covariance has not full rank (few tokens or dead coordinates); a ridge was added.
+    /// A covariance has not full rank (few tokens, dead coordinates). Unless a ridge was given, 1e-10
+    /// was added to the variances, and directions without variance are mapped to nothing.
     SUTURE_WARNING_RANK_DEFICIENT = 1,
     /// max_iterations was reached before the tolerance.
     SUTURE_WARNING_NOT_CONVERGED = 2,

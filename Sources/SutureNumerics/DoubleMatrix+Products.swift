@@ -50,17 +50,6 @@ extension DoubleMatrix {
         }
     }
 
-    /// self = self op(R)⁻¹, for an upper triangular R.
-    public func solveRight(_ triangle: DoubleMatrix, transpose: Bool = false) throws {
-        try parallelFor(Self.tiles(rows, Self.solveBlock)) { task in
-            let row = task * Self.solveBlock
-            cblas_dtrsm(
-                CblasRowMajor, CblasRight, CblasUpper, transpose ? CblasTrans : CblasNoTrans, CblasNonUnit,
-                blasint(min(Self.solveBlock, self.rows - row)), blasint(self.cols), 1, triangle.pointer,
-                blasint(triangle.cols), self.pointer + row * self.cols, blasint(self.cols))
-        }
-    }
-
     /// self += a other
     public func add(_ a: Double, _ other: DoubleMatrix) throws {
         assert(other.count == count)

@@ -40,6 +40,12 @@ public final class DoubleMatrix: @unchecked Sendable {
         set { pointer[row * cols + col] = newValue }
     }
 
+    public static func identity(_ n: Int) throws -> DoubleMatrix {
+        let result = try DoubleMatrix(rows: n, cols: n)
+        for i in 0..<n { result[i, i] = 1 }
+        return result
+    }
+
     public func copy() throws -> DoubleMatrix {
         let result = try DoubleMatrix(rows: rows, cols: cols)
         result.pointer.update(from: pointer, count: count)

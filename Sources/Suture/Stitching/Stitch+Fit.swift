@@ -34,7 +34,8 @@ extension Stitch {
         /// 1e-5 the objective is within about 1e-10 of its end (measured at alpha 1 and 10).
         public var tolerance: Double
         public var maxIterations: Int
-        /// Relative to the mean diagonal of each covariance; nil chooses the smallest that is needed.
+        /// Added to the diagonals of the covariances, relative to their means. nil: none where the
+        /// covariances have full rank; else 1e-10, and directions without variance are left out.
         public var ridge: Double?
 
         public init(alpha: Double = 1, tolerance: Double = 1e-5, maxIterations: Int = 1000, ridge: Double? = nil) {
@@ -83,21 +84,20 @@ extension Stitch {
         var report = StitchReport()
         let whitening = try StitchWhitening(moments, ridge: options.ridge, check)
         report.ridge = whitening.ridge
-        (report.rankA, report.rankB) = (whitening.rankA, whitening.rankB)
-        report.isRankDeficient = whitening.rankA < moments.dA || whitening.rankB < moments.dB
+        (report.rankA, report.rankB) = (whitening.a.rank, whitening.b.rank)
+        report.isRankDeficient = whitening.a.rank < moments.dA || whitening.b.rank < moments.dB
         report.hasFewTokens = moments.tokens < 10 * UInt64(max(moments.dA, moments.dB))
 
         // The solver wants the side of fewer dimensions first.
         let swapped = moments.dA > moments.dB
         let cross = try moments.covariance(.ab)
         let problem = try StitchProblem(
-            alpha: options.alpha, rx: swapped ? whitening.rootB : whitening.rootA,
-            ry: swapped ? whitening.rootA : whitening.rootB, cross: swapped ? try cross.transposed() : cross)
+            alpha: options.alpha, x: swapped ? whitening.b : whitening.a, y: swapped ? whitening.a : whitening.b,
+            cross: swapped ? try cross.transposed() : cross)
         try check.report(0, of: 0)
         func deliver(_ point: StitchPair) throws -> Stitch {
-            let (p, q) = (try point.p.copy(), try point.q.copy())
-            try p.solveLeft(problem.rx)
-            try q.solveLeft(problem.ry)
+            let p = try DoubleMatrix.product(problem.x.whiten, point.p)
+            let q = try DoubleMatrix.product(problem.y.whiten, point.q)
             return try Stitch(up: swapped ? q : p, down: swapped ? p : q, centredOn: moments)
         }
         let leastSquares = StitchPair(p: try problem.kx.copy(), q: try problem.ky.copy())

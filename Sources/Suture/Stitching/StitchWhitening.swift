@@ -1,62 +1,74 @@
 // SPDX-License-Identifier: Apache-2.0
 import SutureNumerics
 
-/// Cholesky factors of the two covariances, with the ridge that makes them exist.
+/// White coordinates for the two sides, found without eigenproblems where the ranks are full.
 struct StitchWhitening {
-    /// R with Rᵀ R = S + ridge * mean diagonal of S * I, upper triangular.
-    let rootA: DoubleMatrix
-    let rootB: DoubleMatrix
-    let ridge: Double
-    let rankA: Int
-    let rankB: Int
+    /// x = u T with u white, and u = x W: Tᵀ T is the covariance, T W = I.
+    struct Side: Sendable {
+        /// T (rank, d)
+        let colour: DoubleMatrix
+        /// W (d, rank)
+        let whiten: DoubleMatrix
+        let rank: Int
+    }
 
-    /// - Parameter ridge: nil chooses: none if both ranks are full, else the smallest power of ten from
-    ///   1e-12 on that stands well above the rounding errors of the covariances.
+    let a: Side
+    let b: Side
+    /// Relative to the mean diagonal of each covariance.
+    let ridge: Double
+
+    /// Added to the variances that there are, where a rank is not full: it stands well above rounding
+    /// errors of the covariances (1e-16 times their dimension), and well below what data can tell.
+    static let deficientRidge = 1e-10
+
+    /// A side of full rank is whitened by its Cholesky factor. Where a rank is not full, directions
+    /// without variance are left out: nothing can be learnt of them. (A small ridge alone would not
+    /// do: with inversion terms, such a direction is a channel that costs nothing, written to with
+    /// amplitude 1e-3 and read with gain 1e3, and no usable stitch results.)
+    ///
+    /// - Parameter ridge: nil chooses 0, or `deficientRidge` where a rank is not full.
+    /// - Throws: `invalidArgument` if a side is constant; `numerical` if a covariance with the given
+    ///   ridge has no Cholesky factor.
     init(_ moments: Moments, ridge: Double?, _ check: DetachedCheck) throws {
         let means = moments.means
-        for (name, block, mean) in [("h_a", Moments.Block.aa, means.a), ("h_b", .bb, means.b)]
-        where Self.isConstant(try moments.covariance(block), mean) {
-            throw SutureError.invalidArgument(
-                "\(name) is the same in all \(moments.tokens) tokens, expected it to vary")
+        let sides = [("h_a", Moments.Block.aa, means.a), ("h_b", .bb, means.b)]
+        var ranks: [Int] = []
+        for (name, block, mean) in sides {
+            let rank = try Self.rank(try moments.covariance(block), mean)
+            guard rank > 0 else {
+                throw SutureError.invalidArgument(
+                    "\(name) is the same in all \(moments.tokens) tokens, expected it to vary")
+            }
+            ranks.append(rank)
+            try check.report(0, of: 0)
         }
-        rankA = try Self.rank(try moments.covariance(.aa), means.a)
-        try check.report(0, of: 0)
-        rankB = try Self.rank(try moments.covariance(.bb), means.b)
-        try check.report(0, of: 0)
-
-        let candidates: [Double]
-        if let ridge {
-            candidates = [ridge]
-        } else if rankA == moments.dA, rankB == moments.dB {
-            candidates = [0] + Self.ridges
-        } else {
-            candidates = Self.ridges
-        }
-        for candidate in candidates {
-            if let rootA = try Self.root(try moments.covariance(.aa), ridge: candidate, certain: ridge == nil),
-                let rootB = try Self.root(try moments.covariance(.bb), ridge: candidate, certain: ridge == nil)
-            {
-                self.rootA = rootA
-                self.rootB = rootB
-                self.ridge = candidate
-                return
+        let isFull = ranks[0] == moments.dA && ranks[1] == moments.dB
+        self.ridge = ridge ?? (isFull ? 0 : Self.deficientRidge)
+        var result: [Side] = []
+        for ((name, block, mean), rank) in zip(sides, ranks) {
+            let covariance = try moments.covariance(block)
+            let added = self.ridge * covariance.trace / Double(covariance.rows)
+            if ridge == nil, rank < covariance.rows {
+                result.append(try Self.truncated(covariance, mean, rank, added: added))
+            } else {
+                for i in 0..<covariance.rows { covariance[i, i] += added }
+                guard LAPACK.cholesky(covariance) else {
+                    throw SutureError.numerical(
+                        "the covariance of \(name) (rank \(rank) of \(covariance.rows)) with ridge \(self.ridge) is not positive definite, expected a larger ridge"
+                    )
+                }
+                let inverse = try DoubleMatrix.identity(covariance.rows)
+                try inverse.solveLeft(covariance)
+                result.append(Side(colour: covariance, whiten: inverse, rank: rank))
             }
             try check.report(0, of: 0)
         }
-        throw SutureError.numerical(
-            "a covariance with ridge \(candidates.last ?? 0) is not positive definite (ranks \(rankA) of \(moments.dA), \(rankB) of \(moments.dB)); expected a larger ridge"
-        )
+        (a, b) = (result[0], result[1])
     }
-
-    private static let ridges = [1e-12, 1e-11, 1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3]
 
     /// Spread of a coordinate that is constant up to the rounding of its mean.
     private static func isDead(_ variance: Double, _ mean: Double) -> Bool {
         variance.squareRoot() <= 1e-13 * abs(mean)
-    }
-
-    private static func isConstant(_ covariance: DoubleMatrix, _ mean: [Double]) -> Bool {
-        mean.indices.allSatisfy { isDead(max(0, covariance[$0, $0]), mean[$0]) }
     }
 
     /// Rank of the correlation matrix: coordinates of very different scale count alike.
@@ -66,6 +78,7 @@ struct StitchWhitening {
             let variance = max(0, covariance[i, i])
             return isDead(variance, mean[i]) ? 0 : 1 / variance.squareRoot()
         }
+        guard scales.contains(where: { $0 > 0 }) else { return 0 }
         for i in 0..<width {
             let row = covariance.pointer + i * width
             for j in 0..<width { row[j] *= scales[i] * scales[j] }
@@ -73,14 +86,25 @@ struct StitchWhitening {
         return try LAPACK.rank(destroying: covariance, tolerance: 16 * Double(width) * .ulpOfOne)
     }
 
-    /// - Parameter certain: also wants the smallest pivot not to be rounding error.
-    private static func root(_ covariance: DoubleMatrix, ridge: Double, certain: Bool) throws -> DoubleMatrix? {
+    /// The directions of the `rank` largest eigenvalues; coordinates that are constant take no part.
+    private static func truncated(
+        _ covariance: DoubleMatrix, _ mean: [Double], _ rank: Int, added: Double
+    ) throws -> Side {
         let width = covariance.rows
-        let added = ridge * covariance.trace / Double(width)
-        for i in 0..<width { covariance[i, i] += added }
-        guard LAPACK.cholesky(covariance) else { return nil }
-        // Where the data has no variance, a pivot is the ridge plus an error; 1 % of error is allowed.
-        let smallest = (0..<width).reduce(Double.infinity) { min($0, covariance[$1, $1] * covariance[$1, $1]) }
-        return smallest > 0 && (!certain || smallest >= 0.99 * added) ? covariance : nil
+        for i in 0..<width where isDead(max(0, covariance[i, i]), mean[i]) {
+            for j in 0..<width { (covariance[i, j], covariance[j, i]) = (0, 0) }
+        }
+        let values = try LAPACK.eigenvalues(vectorsInto: covariance)
+        let colour = try DoubleMatrix(rows: rank, cols: width)
+        let whiten = try DoubleMatrix(rows: width, cols: rank)
+        for row in 0..<rank {
+            let source = width - 1 - row
+            let root = (max(0, values[source]) + added).squareRoot()
+            for j in 0..<width {
+                colour[row, j] = root * covariance[source, j]
+                whiten[j, row] = covariance[source, j] / root
+            }
+        }
+        return Side(colour: colour, whiten: whiten, rank: rank)
     }
 }
