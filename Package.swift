@@ -17,8 +17,13 @@ let package = Package(
         .target(name: "SutureNumerics", dependencies: ["CSutureKernels", "COpenBLAS"]),
         .target(name: "Suture", dependencies: ["SutureNumerics"]),
         .target(name: "SutureABI", dependencies: ["Suture", "CSuture"], exclude: ["exports.map"]),
-        .testTarget(name: "SutureNumericsTests", dependencies: ["SutureNumerics", "CSutureKernels"]),
-        .testTarget(name: "SutureTests", dependencies: ["Suture"]),
+        // What belongs to the process, and so to all tests: seed, threads, kernels.
+        .target(
+            name: "SutureTestSupport", dependencies: ["SutureNumerics", "CSutureKernels"],
+            path: "Tests/SutureTestSupport"),
+        .testTarget(
+            name: "SutureNumericsTests", dependencies: ["SutureNumerics", "CSutureKernels", "SutureTestSupport"]),
+        .testTarget(name: "SutureTests", dependencies: ["Suture", "SutureTestSupport"]),
         .testTarget(name: "SutureABITests", dependencies: ["SutureABI", "CSuture"]),
     ],
     swiftLanguageModes: [.v6]

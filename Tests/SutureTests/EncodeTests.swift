@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import CSutureKernels
 import Suture
+import SutureTestSupport
 import Testing
 
 @Suite struct EncodeTests {

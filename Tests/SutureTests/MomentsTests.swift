@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import Suture
+import SutureTestSupport
 import Testing
 
 /// Means and covariances by the textbook's two passes, in 80-bit arithmetic.

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-import CSutureKernels
 import Glibc
 import Suture
-import Synchronization
 import Testing
 
 /// Random SAEs of every kind, and what they compute written out in dense float64.
@@ -144,17 +142,4 @@ struct SAEOracle {
 
 extension FloatMatrix {
     func row(_ row: Int) -> [Double] { (0..<cols).map { Double(self[row, $0]) } }
-}
-
-/// The kernel path is the whole process's: one test at a time.
-private let kernelSetting = Mutex(())
-
-/// Runs `body` on a kernel path, unless this CPU lacks it.
-func withKernels(_ path: sk_path, _ body: () throws -> Void) throws {
-    try kernelSetting.withLock { _ in
-        let before = sk_current_path()
-        guard sk_force_path(path) else { return }
-        defer { _ = sk_force_path(before) }
-        try body()
-    }
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import Suture
+import SutureTestSupport
 import Testing
 
 @Suite struct SAETests {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import Suture
+import SutureTestSupport
 import Testing
 
 /// Columns of ±1, orthogonal and of mean zero: their sample covariance is the identity, exactly.

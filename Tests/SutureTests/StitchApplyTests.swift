@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import Suture
+import SutureTestSupport
 import Testing
 
 private func anyStitch(_ dA: Int, _ dB: Int, seed: UInt64) throws -> Stitch {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import Glibc
 import Suture
+import SutureTestSupport
 import Testing
 
 private let shapes = [(5, 8), (8, 5), (6, 6), (1, 4), (3, 1), (1, 1)]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import Suture
-import Synchronization
+import SutureTestSupport
 import Testing
 
 /// Seed of the random data of a test: SUTURE_TEST_SEED moves all of them.
@@ -83,21 +83,6 @@ where A.Element == Double, B.Element == Double {
         scale = max(scale, abs(x), abs(y))
     }
     return scale > 0 ? difference / scale : difference
-}
-
-/// The number of threads belongs to the process: one test at a time sets it.
-private let threadSetting = Mutex(())
-
-/// Runs `body` with each number of threads and gives the results.
-@discardableResult
-func withThreads<Result: Sendable>(_ counts: [Int], _ body: () throws -> Result) throws -> [Result] {
-    try threadSetting.withLock { _ in
-        defer { try? Threads.set(0) }
-        return try counts.map { count in
-            try Threads.set(count)
-            return try body()
-        }
-    }
 }
 
 /// The error that `body` throws, if it is one of the library's.

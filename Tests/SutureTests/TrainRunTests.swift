@@ -3,6 +3,7 @@ import Foundation
 import Testing
 
 @testable import Suture
+import SutureTestSupport
 
 /// Runs over shards: order, threads, element types, cancelling, bad rows.
 @Suite(.serialized) struct TrainRunTests {
@@ -20,11 +21,9 @@ import Testing
     func threadsGiveTheSameBits(subtracts: Bool) throws {
         // Ten blocks of rows and a ragged one; thirteen of latents.
         let x = try TrainSupport.gaussian(3000, 24, seed: 1)
-        defer { try? Threads.set(0) }
         var results: [[Float]] = []
         var metrics: [TrainingMetrics] = []
-        for threads in [1, 2, 8] {
-            try Threads.set(threads)
+        try withThreads([1, 2, 8]) {
             let trainer = try Self.trainer(batch: 2570, subtracts: subtracts)
             var last = try trainer.run([x.view], tokens: 2570 * 3)
             last.seconds = 0
