@@ -1,0 +1,322 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fitting a stitch: Suture's exact solver against Adam in PyTorch, on the same activations.
+
+    python python/benchmarks/stitch.py                                  the pair in examples/models
+    python python/benchmarks/stitch.py --acts-a a.npy --acts-b b.npy    any paired activations
+    python python/benchmarks/stitch.py --json results.json
+
+Both sides start from the same float32 rows in memory. Ours is timed end to end: one pass for the
+moments, then the fit (median of --repeats). Adam follows the paper's recipe (arXiv 2506.06609): lr
+in {1e-4, 1e-3, 3e-3}, cosine decay to 0, gradients clipped to norm 1, biases from 0. First as in the
+paper for 2 epochs, one batch being one 512-token sequence; then, for the time it takes to come within
+1 % of our objective, for up to 20 epochs with each of --batches, the fastest counting. A run is
+ended when it gets there, and when it has taken longer than the fastest so far. What favours Adam:
+rows are shuffled beforehand and batches are slices, its objective is evaluated off the clock, on all
+rows, and from float64 moments that PyTorch knows nothing of.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import math
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+import suture
+
+ROOT = Path(__file__).resolve().parents[2]
+LEARNING_RATES = (3e-3, 1e-3, 1e-4)
+SEQUENCE = 512
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Means and covariances of the fitted rows, computed here, block by block in float64."""
+
+    mean_a: Float64
+    mean_b: Float64
+    cov_aa: Float64
+    cov_ab: Float64
+    cov_bb: Float64
+
+    @classmethod
+    def of(cls, a: Float32, b: Float32) -> Statistics:
+        mean_a = a.mean(0, dtype=np.float64)
+        mean_b = b.mean(0, dtype=np.float64)
+        sums: list[Any] = [0.0, 0.0, 0.0]
+        for start in range(0, len(a), 50_000):
+            x = a[start : start + 50_000] - mean_a
+            y = b[start : start + 50_000] - mean_b
+            for i, product in enumerate((x.T @ x, x.T @ y, y.T @ y)):
+                sums[i] = sums[i] + product
+        return cls(mean_a, mean_b, sums[0] / len(a), sums[1] / len(a), sums[2] / len(a))
+
+    def objective(self, up: Float64, b_up: Float64, down: Float64, b_down: Float64, alpha: float) -> float:
+        """The joint objective of any stitch on all rows, exactly."""
+        d_a, d_b = up.shape
+        up_mean = self.mean_a @ up + b_up
+        down_mean = self.mean_b @ down + b_down
+        shifts = (
+            up_mean - self.mean_b,
+            down_mean - self.mean_a,
+            up_mean @ down + b_down - self.mean_a,
+            down_mean @ up + b_up - self.mean_b,
+        )
+        errors = (
+            np.sum((self.cov_aa @ up - 2 * self.cov_ab) * up) + np.trace(self.cov_bb),
+            np.sum((self.cov_bb @ down - 2 * self.cov_ab.T) * down) + np.trace(self.cov_aa),
+            self._round_trip(self.cov_aa, up @ down),
+            self._round_trip(self.cov_bb, down @ up),
+        )
+        weights = (1 / d_b, 1 / d_a, alpha / d_a, alpha / d_b)
+        return float(sum(w * (e + s @ s) for w, e, s in zip(weights, errors, shifts, strict=True)))
+
+    @staticmethod
+    def _round_trip(covariance: Float64, product: Float64) -> float:
+        error = product - np.eye(len(product))
+        return float(np.sum((covariance @ error) * error))
+
+
+@dataclass
+class AdamRun:
+    """One training run."""
+
+    lr: float
+    batch: int
+    epochs: int
+    objective: float
+    lowest: float
+    seconds: float
+    #: When the objective was first within 1 % of ours; None: never.
+    reached: float | None
+    steps: int
+    ended: str
+
+
+def train_adam(
+    a: torch.Tensor,
+    b: torch.Tensor,
+    stats: Statistics,
+    *,
+    alpha: float,
+    lr: float,
+    batch: int,
+    epochs: int,
+    target: float | None,
+    limit: float = math.inf,
+) -> AdamRun:
+    """Run Adam; with a target, stop when the objective is there, or after `limit` seconds."""
+    torch.manual_seed(0)
+    d_a, d_b = a.shape[1], b.shape[1]
+    up, down = torch.nn.Linear(d_a, d_b), torch.nn.Linear(d_b, d_a)
+    for linear in (up, down):
+        torch.nn.init.zeros_(linear.bias)
+    parameters = [*up.parameters(), *down.parameters()]
+    optimizer = torch.optim.Adam(parameters, lr=lr, fused=True)
+    per_epoch = len(a) // batch
+    total = epochs * per_epoch
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
+    mse = torch.nn.functional.mse_loss
+
+    def objective() -> float:
+        def numpy(x: torch.Tensor) -> Float64:
+            return x.detach().numpy().astype(np.float64)
+
+        return stats.objective(
+            numpy(up.weight).T, numpy(up.bias), numpy(down.weight).T, numpy(down.bias), alpha
+        )
+
+    # About 40 looks an epoch at a run that has a target.
+    look = max(1, per_epoch // 40) if target is not None else total
+    seconds, lowest, step, ended = 0.0, math.inf, 0, "all epochs"
+    value = math.inf
+    while step < total and ended == "all epochs":
+        order = torch.randperm(per_epoch).tolist()
+        done = 0
+        while done < per_epoch:
+            start = time.perf_counter()
+            for i in order[done : done + look]:
+                x, y = a[i * batch : (i + 1) * batch], b[i * batch : (i + 1) * batch]
+                to_b, to_a = up(x), down(y)
+                loss = mse(to_b, y) + mse(to_a, x)
+                if alpha:
+                    loss = loss + alpha * (mse(down(to_b), x) + mse(up(to_a), y))
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+                optimizer.step()
+                schedule.step()
+                step += 1
+            seconds += time.perf_counter() - start
+            done += look
+            value = objective()
+            lowest = min(lowest, value)
+            if target is not None and value <= target:
+                ended = "reached"
+                break
+            if seconds > limit:
+                ended = "slower than the fastest"
+                break
+    reached = seconds if ended == "reached" else None
+    return AdamRun(lr, batch, epochs, value, lowest, seconds, reached, step, ended)
+
+
+def activations_of_pair(folder: Path, tokens: int) -> tuple[Float32, Float32, str]:
+    """Rows before the middle layer of both models of the pair, on their training text."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from suture.models import extract
+
+    def texts() -> Any:
+        with gzip.open(folder / "text" / "train.jsonl.gz", "rt", encoding="utf-8") as lines:
+            for line in lines:
+                yield json.loads(line)["text"]
+
+    rows = []
+    for name in ("small", "large"):
+        model = AutoModelForCausalLM.from_pretrained(folder / name, dtype=torch.float32).eval()
+        tokenizer = AutoTokenizer.from_pretrained(folder / name)
+        layer = model.config.num_hidden_layers // 2
+        found = extract(model, tokenizer, texts(), [layer], max_tokens=tokens, batch_size=64)
+        rows.append((np.ascontiguousarray(found[layer], dtype=np.float32), f"{name}.{layer}"))
+    (a, name_a), (b, name_b) = rows
+    return a, b, f"{folder.name}: {name_a} to {name_b}"
+
+
+def say(text: str) -> None:
+    """Print at once: the runs take a while."""
+    print(text, flush=True)
+
+
+def main() -> int:
+    """Run the comparison; 0 if it shows what it must."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--acts-a", type=Path, help="(N, d_a) .npy, in place of the pair")
+    parser.add_argument("--acts-b", type=Path, help="(N, d_b) .npy, row for row the same tokens")
+    parser.add_argument("--pair", type=Path, default=ROOT / "examples" / "models" / "pair")
+    parser.add_argument("--tokens", type=int, default=400_000, help="most rows (default 400000)")
+    parser.add_argument("--alpha", type=float, default=1.0)
+    parser.add_argument("--repeats", type=int, default=5, help="of our fit; the median counts")
+    parser.add_argument("--epochs", type=int, default=20, help="most, for coming within 1 %%")
+    parser.add_argument("--batches", default="512,2048,8192", help="rows a batch, for coming within 1 %%")
+    parser.add_argument("--threads", type=int, default=0, help="for both; 0: all processors")
+    parser.add_argument("--json", type=Path, help="write the results there")
+    arguments = parser.parse_args()
+
+    if (arguments.acts_a is None) != (arguments.acts_b is None):
+        parser.error("--acts-a and --acts-b go together")
+    if arguments.acts_a is not None:
+        a = np.ascontiguousarray(np.load(arguments.acts_a, mmap_mode="r")[: arguments.tokens], dtype=np.float32)
+        b = np.ascontiguousarray(np.load(arguments.acts_b, mmap_mode="r")[: arguments.tokens], dtype=np.float32)
+        source = f"{arguments.acts_a.name}, {arguments.acts_b.name}"
+    elif arguments.pair.is_dir():
+        a, b, source = activations_of_pair(arguments.pair, arguments.tokens)
+    else:
+        parser.error(f"{arguments.pair} is not there: give --pair, or --acts-a and --acts-b")
+    suture.set_threads(arguments.threads)
+    torch.set_num_threads(suture.cpu_info().threads)
+    cpu = suture.cpu_info()
+    say(f"{source}: {len(a)} tokens, {a.shape[1]} and {b.shape[1]} dimensions, alpha {arguments.alpha:g}")
+    say(f"{cpu.threads} threads; OpenBLAS {cpu.blas_core}, kernels {cpu.kernels}; torch {torch.__version__}")
+
+    seconds, moments_seconds, fit_seconds = [], [], []
+    for _ in range(arguments.repeats):
+        start = time.perf_counter()
+        moments = suture.Moments(a, b, progress=False)
+        middle = time.perf_counter()
+        stitch = suture.Stitch.fit(moments, alpha=arguments.alpha, progress=False)
+        end = time.perf_counter()
+        seconds.append(end - start)
+        moments_seconds.append(middle - start)
+        fit_seconds.append(end - middle)
+    stats = Statistics.of(a, b)
+
+    def double(x: Float32) -> Float64:
+        return x.astype(np.float64)
+
+    ours = stats.objective(
+        double(stitch.P_up), double(stitch.b_up).ravel(), double(stitch.P_down), double(stitch.b_down).ravel(),
+        arguments.alpha,
+    )
+    own = statistics.median(seconds)
+    report = stitch.report
+    assert report is not None
+    flops = len(a) * (a.shape[1] + b.shape[1]) ** 2
+    say(
+        f"suture: objective {ours:.6f} (least squares {report.before.total:.6f}) in {own:.3f} s: "
+        f"moments {statistics.median(moments_seconds):.3f} s "
+        f"({flops / statistics.median(moments_seconds) / 1e9:.0f} GFLOP/s), "
+        f"fit {statistics.median(fit_seconds):.3f} s, {report.iterations} steps"
+    )
+
+    order = np.random.default_rng(0).permutation(len(a))
+    shuffled_a, shuffled_b = torch.from_numpy(a[order]), torch.from_numpy(b[order])
+    common: dict[str, Any] = {"alpha": arguments.alpha}
+    paper = []
+    for lr in LEARNING_RATES:
+        run = train_adam(
+            shuffled_a, shuffled_b, stats, lr=lr, batch=SEQUENCE, epochs=2, target=None, **common
+        )
+        paper.append(run)
+        say(f"Adam, 2 epochs, lr {lr:g}: objective {run.objective:.6f} "
+            f"({100 * (run.objective / ours - 1):+.2f} %) after {run.seconds:.1f} s")
+    target = 1.01 * ours
+    fastest = min((run.seconds for run in paper if run.objective <= target), default=math.inf)
+    races = []
+    for batch in (int(text) for text in arguments.batches.split(",")):
+        for lr in LEARNING_RATES:
+            run = train_adam(
+                shuffled_a, shuffled_b, stats, lr=lr, batch=batch, epochs=arguments.epochs,
+                target=target, limit=fastest, **common,
+            )
+            races.append(run)
+            if run.reached is not None:
+                fastest = min(fastest, run.reached)
+            say(f"Adam, up to {arguments.epochs} epochs, lr {lr:g}, {batch} rows a batch: lowest "
+                f"{run.lowest:.6f} ({100 * (run.lowest / ours - 1):+.2f} %), {run.seconds:.1f} s, {run.ended}")
+    lowest = min(run.lowest for run in [*paper, *races])
+    bound = math.isinf(fastest)
+    if bound:
+        fastest = min(run.seconds for run in races)
+    ratio = fastest / own
+    say(f"lowest objective of Adam / ours: {lowest / ours:.6f}")
+    say(f"Adam's time to within 1 % / ours: {'at least ' if bound else ''}{ratio:.1f}")
+
+    if arguments.json is not None:
+        arguments.json.write_text(
+            json.dumps(
+                {
+                    "source": source, "tokens": len(a), "d_a": a.shape[1], "d_b": b.shape[1],
+                    "alpha": arguments.alpha, "threads": cpu.threads, "blas_core": cpu.blas_core,
+                    "kernels": cpu.kernels, "torch": torch.__version__, "objective": ours,
+                    "seconds": own, "moments_seconds": statistics.median(moments_seconds),
+                    "fit_seconds": statistics.median(fit_seconds), "iterations": report.iterations,
+                    "paper": [vars(run) for run in paper], "races": [vars(run) for run in races],
+                    "lowest_adam": lowest, "ratio": ratio, "ratio_is_lower_bound": bound,
+                },
+                indent=2,
+            )
+            + "\n",
+            encoding="utf-8",
+        )
+    if lowest < ours or ratio < 20:
+        say("expected an objective at or below every run of Adam, and a ratio of at least 20")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
