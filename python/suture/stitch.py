@@ -90,7 +90,7 @@ class Stitch:
         moments: Moments | None = None,
         alpha: float = 1.0,
         ridge: float | None = None,
-        tolerance: float = 1e-7,
+        tolerance: float = 1e-5,
         max_iterations: int = 1000,
         metadata: dict[str, Any] | None = None,
         progress: Progress = True,
@@ -102,9 +102,10 @@ class Stitch:
             acts_b: (N, d_b) activations of B on the same tokens, row by row.
             moments: `Moments`, in place of activations.
             alpha: weight of the two inversion terms, at least 0.
-            ridge: relative to the mean diagonal of each covariance; None chooses the smallest one
-                that is needed, often 0.
-            tolerance: stop when the relative decrease and the relative gradient norm fall below.
+            ridge: relative to the mean diagonal of each covariance; None chooses 0, or 1e-10 where a
+                covariance has not full rank.
+            tolerance: stop when the relative decrease of a step and the relative gradient norm fall
+                below it; at 1e-5 the objective is within about 1e-10 of its end.
             max_iterations: most steps.
             metadata: model_a, layer_a, model_b, layer_b, …; tokens, alpha and the objective are
                 added.
