@@ -28,6 +28,7 @@ extension Moments {
         }
         guard a.rows > 0 else { throw SutureError.invalidArgument("h_a has 0 rows, expected at least 1") }
         try checkCount(adding: UInt64(a.rows))
+        try progress.report(0, of: a.rows)
 
         let pass = try MomentsPass(a: a, b: b)
         let rows = a.rows

@@ -18,6 +18,7 @@ extension Stitch {
             throw SutureError.invalidArgument("h has \(h.cols) columns, expected \(name) = \(matrix.rows)")
         }
         guard h.rows > 0 else { return }
+        try progress.report(0, of: h.rows)
         let (inner, outer) = (matrix.rows, matrix.cols)
         // Blocks of at most about 5 ms; their size depends on the shapes alone, so that the bits do too.
         let blockRows = max(8, min(512, 100_000_000 / max(1, inner * outer)))
