@@ -74,7 +74,9 @@ def require_packages() -> dict[str, str]:
     if shutil.which("dpkg-query"):
         shown = subprocess.run(
             ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status} ${Version}\n", *wanted],
-            capture_output=True, text=True, check=False,
+            capture_output=True,
+            text=True,
+            check=False,
         ).stdout
         for line in shown.splitlines():
             name, status, *version = line.split(" ")
@@ -129,8 +131,9 @@ def render(path: Path) -> str:
     source = gzip.decompress(path.read_bytes())
     if source.lstrip().startswith(b".so ") or b"\n.so man" in source:
         return ""
-    done = subprocess.run(_GROFF, input=source, stdout=subprocess.PIPE,
-                          stderr=subprocess.DEVNULL, check=True)
+    done = subprocess.run(
+        _GROFF, input=source, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True
+    )
     return clean(done.stdout.decode("utf-8", "replace"))
 
 
@@ -161,8 +164,11 @@ def build_language(lang: str) -> list[Page]:
     paths = sorted(page_files(lang), key=lambda path: digest(f"{path.parent.name}/{path.name}"))
     with ThreadPoolExecutor() as pool:
         texts = list(pool.map(render, paths))
-    pages = (Page(lang, path.name.removesuffix(".gz"), text)
-             for path, text in zip(paths, texts, strict=True) if text)
+    pages = (
+        Page(lang, path.name.removesuffix(".gz"), text)
+        for path, text in zip(paths, texts, strict=True)
+        if text
+    )
     return list(limit_repeats(pages))
 
 

@@ -33,8 +33,10 @@ def split(pages: dict[str, list[Page]]) -> Split:
     train: list[Page] = []
     heldout: list[Page] = []
     for lang in pages:
-        for side, cap, wanted in ((train, corpus.TRAIN_CAP, False),
-                                  (heldout, corpus.HELDOUT_CAP, True)):
+        for side, cap, wanted in (
+            (train, corpus.TRAIN_CAP, False),
+            (heldout, corpus.HELDOUT_CAP, True),
+        ):
             used = 0
             for page in pages[lang]:
                 if corpus.is_heldout(page.page) == wanted and used + len(page.text) <= cap:

@@ -32,8 +32,10 @@ def save_model(model: GPTNeoXForCausalLM, words: PreTrainedTokenizerFast, folder
     words.save_pretrained(str(folder))
     edit_json(folder / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
     weights = folder / "model.safetensors"
-    halved = {name: tensor.to(torch.float16) if tensor.is_floating_point() else tensor
-              for name, tensor in load_file(str(weights)).items()}
+    halved = {
+        name: tensor.to(torch.float16) if tensor.is_floating_point() else tensor
+        for name, tensor in load_file(str(weights)).items()
+    }
     save_file(halved, str(weights), metadata={"format": "pt"})
     weights.chmod(0o644)
     edit_json(folder / "config.json", dtype="float32")
@@ -62,8 +64,10 @@ def characters(split: data.Split) -> dict[str, dict[str, int]]:
     """Pages and characters of each language on both sides."""
     table: dict[str, dict[str, int]] = {}
     for lang in corpus.PACKAGES:
-        sides = {"train": [p for p in split.train if p.lang == lang],
-                 "heldout": [p for p in split.heldout if p.lang == lang]}
+        sides = {
+            "train": [p for p in split.train if p.lang == lang],
+            "heldout": [p for p in split.heldout if p.lang == lang],
+        }
         table[lang] = {}
         for side, pages in sides.items():
             table[lang][f"{side}_pages"] = len(pages)
@@ -86,9 +90,14 @@ def parts(page: corpus.Page) -> list[corpus.Page]:
 
 def mixed(pages: list[corpus.Page]) -> list[corpus.Page]:
     """Parts of pages so ordered that every beginning holds equally much of each language."""
-    queues = {lang: sorted((part for page in pages if page.lang == lang for part in parts(page)),
-                           key=lambda part: corpus.digest(part.text), reverse=True)
-              for lang in corpus.PACKAGES}
+    queues = {
+        lang: sorted(
+            (part for page in pages if page.lang == lang for part in parts(page)),
+            key=lambda part: corpus.digest(part.text),
+            reverse=True,
+        )
+        for lang in corpus.PACKAGES
+    }
     used = dict.fromkeys(queues, 0)
     ordered = []
     while any(queues.values()):

@@ -37,11 +37,16 @@ PAIR = (
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--build", type=Path, default=HERE / ".build-corpus",
-                        help="folder for the corpus and the checkpoints")
+    parser.add_argument(
+        "--build",
+        type=Path,
+        default=HERE / ".build-corpus",
+        help="folder for the corpus and the checkpoints",
+    )
     parser.add_argument("--out", type=Path, default=HERE / "pair", help="folder for the result")
-    parser.add_argument("--only", choices=[spec.name for spec in PAIR],
-                        help="train this model and write nothing")
+    parser.add_argument(
+        "--only", choices=[spec.name for spec in PAIR], help="train this model and write nothing"
+    )
     parser.add_argument("--threads", type=int, default=0, help="threads of PyTorch (default: all)")
     return parser.parse_args(arguments)
 
@@ -53,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         torch.set_num_threads(options.threads)
     split = data.split(corpus.build(options.build))
     words = tokenizer.load_or_train(
-        options.build / "tokenizer", (page.text for page in split.train), data.CONTEXT)
+        options.build / "tokenizer", (page.text for page in split.train), data.CONTEXT
+    )
     tokens = data.stream(words, split.train, train.SEED)
     heldout = data.windows(data.encode(words, split.heldout))
     print(f"{len(tokens)} training tokens, {len(heldout)} held-out windows", flush=True)

@@ -51,10 +51,16 @@ def build(spec: Spec) -> GPTNeoXForCausalLM:
     """The model with its random start."""
     torch.manual_seed(SEED)
     config = GPTNeoXConfig(
-        vocab_size=VOCABULARY, hidden_size=spec.width, num_hidden_layers=spec.layers,
-        num_attention_heads=spec.heads, intermediate_size=4 * spec.width,
-        max_position_embeddings=CONTEXT, tie_word_embeddings=True,
-        bos_token_id=BOS_ID, eos_token_id=EOS_ID, pad_token_id=PAD_ID,
+        vocab_size=VOCABULARY,
+        hidden_size=spec.width,
+        num_hidden_layers=spec.layers,
+        num_attention_heads=spec.heads,
+        intermediate_size=4 * spec.width,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=True,
+        bos_token_id=BOS_ID,
+        eos_token_id=EOS_ID,
+        pad_token_id=PAD_ID,
     )
     model = GPTNeoXForCausalLM._from_config(config, attn_implementation="eager")
     if not isinstance(model, GPTNeoXForCausalLM):
@@ -65,8 +71,9 @@ def build(spec: Spec) -> GPTNeoXForCausalLM:
 def token_losses(model: torch.nn.Module, rows: torch.Tensor) -> torch.Tensor:
     """Next-token cross-entropy at every position of ``rows``; zero where the target is padding."""
     logits = model(input_ids=rows[:, :-1], use_cache=False).logits
-    return functional.cross_entropy(logits.flatten(0, 1).float(), rows[:, 1:].flatten(),
-                           ignore_index=PAD_ID, reduction="none").view(len(rows), -1)
+    return functional.cross_entropy(
+        logits.flatten(0, 1).float(), rows[:, 1:].flatten(), ignore_index=PAD_ID, reduction="none"
+    ).view(len(rows), -1)
 
 
 @torch.no_grad()
@@ -97,7 +104,8 @@ class Run:
     def save(self, name: str) -> None:
         """Write the whole state to ``name`` in the run's folder."""
         state: dict[str, Any] = {
-            "step": self.step, "model": self.model.state_dict(),
+            "step": self.step,
+            "model": self.model.state_dict(),
             "optimizers": [o.state_dict() for o in self.optimizers],
         }
         part = self.folder / (name + ".part")
@@ -116,8 +124,14 @@ class Run:
             optimizer.load_state_dict(saved)
         return True
 
-    def advance(self, tokens: Tokens, probe: Tokens, until: int,
-                schedule: Callable[[int], float], checkpoint: str) -> None:
+    def advance(
+        self,
+        tokens: Tokens,
+        probe: Tokens,
+        until: int,
+        schedule: Callable[[int], float],
+        checkpoint: str,
+    ) -> None:
         """Train up to step ``until``; ``schedule`` gives each step's share of the full rates."""
         source = batches(tokens, BATCH, SEED, self.step)
         began, seen, losses = time.monotonic(), 0, list[float]()
@@ -139,14 +153,20 @@ class Run:
             seen += BATCH * CONTEXT
             if self.step % LOG_EVERY == 0:
                 rate = seen / (time.monotonic() - began)
-                print(f"{self.spec.name} step {self.step}/{until} loss "
-                      f"{sum(losses) / len(losses):.4f} {rate:.0f} tokens/s", flush=True)
+                print(
+                    f"{self.spec.name} step {self.step}/{until} loss "
+                    f"{sum(losses) / len(losses):.4f} {rate:.0f} tokens/s",
+                    flush=True,
+                )
                 losses.clear()
             if self.step % SAVE_EVERY == 0 or self.step == until:
                 self.save(checkpoint)
             if self.step % EVALUATE_EVERY == 0 or self.step == until:
-                print(f"{self.spec.name} step {self.step} held-out probe "
-                      f"{heldout_loss(self.model, probe)[0]:.4f}", flush=True)
+                print(
+                    f"{self.spec.name} step {self.step} held-out probe "
+                    f"{heldout_loss(self.model, probe)[0]:.4f}",
+                    flush=True,
+                )
 
 
 def trunk(spec: Spec, folder: Path, tokens: Tokens, probe: Tokens, until: int) -> str:

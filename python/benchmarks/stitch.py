@@ -7,12 +7,12 @@
 
 Both sides start from the same float32 rows in memory. Ours is timed end to end: one pass for the
 moments, then the fit (median of --repeats). Adam follows the paper's recipe (arXiv 2506.06609): lr
-in {1e-4, 1e-3, 3e-3}, cosine decay to 0, gradients clipped to norm 1, biases from 0. First as in the
-paper for 2 epochs, one batch being one 512-token sequence; then, for the time it takes to come within
-1 % of our objective, for up to 20 epochs with each of --batches, the fastest counting. A run is
-ended when it gets there, and when it has taken longer than the fastest so far. What favours Adam:
-rows are shuffled beforehand and batches are slices, its objective is evaluated off the clock, on all
-rows, and from float64 moments that PyTorch knows nothing of.
+in {1e-4, 1e-3, 3e-3}, cosine decay to 0, gradients clipped to norm 1, biases from 0. First as in
+the paper for 2 epochs, one batch being one 512-token sequence; then, for the time it takes to come
+within 1 % of our objective, for up to 20 epochs with each of --batches, the fastest counting. A run
+is ended when it gets there, and when it has taken longer than the fastest so far. What favours
+Adam: rows are shuffled beforehand and batches are slices, its objective is evaluated off the clock,
+on all rows, and from float64 moments that PyTorch knows nothing of.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ class Statistics:
                 sums[i] = sums[i] + product
         return cls(mean_a, mean_b, sums[0] / len(a), sums[1] / len(a), sums[2] / len(a))
 
-    def objective(self, up: Float64, b_up: Float64, down: Float64, b_down: Float64, alpha: float) -> float:
+    def objective(
+        self, up: Float64, b_up: Float64, down: Float64, b_down: Float64, alpha: float
+    ) -> float:
         """The joint objective of any stitch on all rows, exactly."""
         d_a, d_b = up.shape
         up_mean = self.mean_a @ up + b_up
@@ -211,7 +213,9 @@ def main() -> int:
     parser.add_argument("--alpha", type=float, default=1.0)
     parser.add_argument("--repeats", type=int, default=5, help="of our fit; the median counts")
     parser.add_argument("--epochs", type=int, default=20, help="most, for coming within 1 %%")
-    parser.add_argument("--batches", default="512,2048,8192", help="rows a batch, for coming within 1 %%")
+    parser.add_argument(
+        "--batches", default="512,2048,8192", help="rows a batch, for coming within 1 %%"
+    )
     parser.add_argument("--threads", type=int, default=0, help="for both; 0: all processors")
     parser.add_argument("--json", type=Path, help="write the results there")
     arguments = parser.parse_args()
@@ -219,8 +223,12 @@ def main() -> int:
     if (arguments.acts_a is None) != (arguments.acts_b is None):
         parser.error("--acts-a and --acts-b go together")
     if arguments.acts_a is not None:
-        a = np.ascontiguousarray(np.load(arguments.acts_a, mmap_mode="r")[: arguments.tokens], dtype=np.float32)
-        b = np.ascontiguousarray(np.load(arguments.acts_b, mmap_mode="r")[: arguments.tokens], dtype=np.float32)
+        a = np.ascontiguousarray(
+            np.load(arguments.acts_a, mmap_mode="r")[: arguments.tokens], dtype=np.float32
+        )
+        b = np.ascontiguousarray(
+            np.load(arguments.acts_b, mmap_mode="r")[: arguments.tokens], dtype=np.float32
+        )
         source = f"{arguments.acts_a.name}, {arguments.acts_b.name}"
     elif arguments.pair.is_dir():
         a, b, source = activations_of_pair(arguments.pair, arguments.tokens)
@@ -229,8 +237,14 @@ def main() -> int:
     suture.set_threads(arguments.threads)
     torch.set_num_threads(suture.cpu_info().threads)
     cpu = suture.cpu_info()
-    say(f"{source}: {len(a)} tokens, {a.shape[1]} and {b.shape[1]} dimensions, alpha {arguments.alpha:g}")
-    say(f"{cpu.threads} threads; OpenBLAS {cpu.blas_core}, kernels {cpu.kernels}; torch {torch.__version__}")
+    say(
+        f"{source}: {len(a)} tokens, {a.shape[1]} and {b.shape[1]} dimensions, "
+        f"alpha {arguments.alpha:g}"
+    )
+    say(
+        f"{cpu.threads} threads; OpenBLAS {cpu.blas_core}, kernels {cpu.kernels}; "
+        f"torch {torch.__version__}"
+    )
 
     seconds, moments_seconds, fit_seconds = [], [], []
     for _ in range(arguments.repeats):
@@ -248,7 +262,10 @@ def main() -> int:
         return x.astype(np.float64)
 
     ours = stats.objective(
-        double(stitch.P_up), double(stitch.b_up).ravel(), double(stitch.P_down), double(stitch.b_down).ravel(),
+        double(stitch.P_up),
+        double(stitch.b_up).ravel(),
+        double(stitch.P_down),
+        double(stitch.b_down).ravel(),
         arguments.alpha,
     )
     own = statistics.median(seconds)
@@ -271,22 +288,34 @@ def main() -> int:
             shuffled_a, shuffled_b, stats, lr=lr, batch=SEQUENCE, epochs=2, target=None, **common
         )
         paper.append(run)
-        say(f"Adam, 2 epochs, lr {lr:g}: objective {run.objective:.6f} "
-            f"({100 * (run.objective / ours - 1):+.2f} %) after {run.seconds:.1f} s")
+        say(
+            f"Adam, 2 epochs, lr {lr:g}: objective {run.objective:.6f} "
+            f"({100 * (run.objective / ours - 1):+.2f} %) after {run.seconds:.1f} s"
+        )
     target = 1.01 * ours
     fastest = min((run.seconds for run in paper if run.objective <= target), default=math.inf)
     races = []
     for batch in (int(text) for text in arguments.batches.split(",")):
         for lr in LEARNING_RATES:
             run = train_adam(
-                shuffled_a, shuffled_b, stats, lr=lr, batch=batch, epochs=arguments.epochs,
-                target=target, limit=fastest, **common,
+                shuffled_a,
+                shuffled_b,
+                stats,
+                lr=lr,
+                batch=batch,
+                epochs=arguments.epochs,
+                target=target,
+                limit=fastest,
+                **common,
             )
             races.append(run)
             if run.reached is not None:
                 fastest = min(fastest, run.reached)
-            say(f"Adam, up to {arguments.epochs} epochs, lr {lr:g}, {batch} rows a batch: lowest "
-                f"{run.lowest:.6f} ({100 * (run.lowest / ours - 1):+.2f} %), {run.seconds:.1f} s, {run.ended}")
+            say(
+                f"Adam, up to {arguments.epochs} epochs, lr {lr:g}, {batch} rows a batch: lowest "
+                f"{run.lowest:.6f} ({100 * (run.lowest / ours - 1):+.2f} %), {run.seconds:.1f} s, "
+                f"{run.ended}"
+            )
     lowest = min(run.lowest for run in [*paper, *races])
     bound = math.isinf(fastest)
     if bound:
@@ -299,13 +328,25 @@ def main() -> int:
         arguments.json.write_text(
             json.dumps(
                 {
-                    "source": source, "tokens": len(a), "d_a": a.shape[1], "d_b": b.shape[1],
-                    "alpha": arguments.alpha, "threads": cpu.threads, "blas_core": cpu.blas_core,
-                    "kernels": cpu.kernels, "torch": torch.__version__, "objective": ours,
-                    "seconds": own, "moments_seconds": statistics.median(moments_seconds),
-                    "fit_seconds": statistics.median(fit_seconds), "iterations": report.iterations,
-                    "paper": [vars(run) for run in paper], "races": [vars(run) for run in races],
-                    "lowest_adam": lowest, "ratio": ratio, "ratio_is_lower_bound": bound,
+                    "source": source,
+                    "tokens": len(a),
+                    "d_a": a.shape[1],
+                    "d_b": b.shape[1],
+                    "alpha": arguments.alpha,
+                    "threads": cpu.threads,
+                    "blas_core": cpu.blas_core,
+                    "kernels": cpu.kernels,
+                    "torch": torch.__version__,
+                    "objective": ours,
+                    "seconds": own,
+                    "moments_seconds": statistics.median(moments_seconds),
+                    "fit_seconds": statistics.median(fit_seconds),
+                    "iterations": report.iterations,
+                    "paper": [vars(run) for run in paper],
+                    "races": [vars(run) for run in races],
+                    "lowest_adam": lowest,
+                    "ratio": ratio,
+                    "ratio_is_lower_bound": bound,
                 },
                 indent=2,
             )

@@ -102,8 +102,8 @@ class Stitch:
             acts_b: (N, d_b) activations of B on the same tokens, row by row.
             moments: `Moments`, in place of activations.
             alpha: weight of the two inversion terms, at least 0.
-            ridge: relative to the mean diagonal of each covariance; None chooses 0, or 1e-10 where a
-                covariance has not full rank.
+            ridge: relative to the mean diagonal of each covariance; None chooses 0, or 1e-10 where
+                a covariance has not full rank.
             tolerance: stop when the relative decrease of a step and the relative gradient norm fall
                 below it; at 1e-5 the objective is within about 1e-10 of its end.
             max_iterations: most steps.
