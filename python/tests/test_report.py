@@ -160,6 +160,13 @@ def test_commands_do_the_same_steps(pair, tmp_path, capsys):
     )
     assert moved["d_in"] == 24
     assert moved["metadata"]["hook_name"] == f"blocks.{layer}.hook_resid_pre"
+    # The folders know their model, so the stitch and the SAE do, and a second move is refused.
+    assert moved["metadata"]["model_name"] == "large"
+    again = ("transfer", tmp_path / "stitch.safetensors", tmp_path / "moved", "--out", tmp_path)
+    assert main([*map(str, again)]) == 1
+    arguments = ("train", tmp_path / "fit-large", "--layer", 9, "--tokens", 9, "--out", tmp_path)
+    assert main([*map(str, arguments)]) == 1
+    assert "layer is 9, expected one of [0, 1, 2, 3]" in capsys.readouterr().err
     metrics = suture("evaluate", tmp_path / "moved", tmp_path / "held-large", "--layer", layer)
     assert metrics["fvu"] == pytest.approx(1 - metrics["explained_variance"])
     objective = suture(
@@ -186,6 +193,7 @@ def test_commands_do_the_same_steps(pair, tmp_path, capsys):
         (["report", "nowhere", "b", "--texts", "t", "--held-out", "h", "--out", "o"], ["model_a"]),
         (["extract", "nowhere", "t", "--layers", "1", "--out", "o"], ["model", "nowhere"]),
         (["info", "nowhere.safetensors"], ["nowhere.safetensors"]),
+        (["info", "--threads", "-1"], ["threads is -1", "expected 0 to 1024"]),
         (["fit", "a.npy", "b.npy", "--held-a", "c.npy", "--out", "o"], ["held-a", "held-b"]),
         (["evaluate", "s.safetensors", "a.npy", "--json"], ["acts", "expected 2"]),
         (["train", "nowhere.npy", "--tokens", "10", "--out", "o"], ["nowhere.npy"]),
@@ -219,6 +227,18 @@ def test_verdicts_change_with_the_numbers():
     bad = [row, row | {"fvu": 0.95}, row | {"fvu": 0.9}]
     assert "far better than chance" in verdicts.transfer(good)
     assert "no better than chance" in verdicts.transfer(bad)
-    grid = {"grid": [[0.2, 0.9]], "layers_a": [1], "layers_b": [1, 2], "layer_a": 1}
+    grid = {"grid": [[0.2, 0.9]], "layers_a": [1], "layers_b": [1, 2], "layer_a": 1, "layer_b": 2}
     assert verdicts.svcca(grid).startswith("Layer 2 of B")
     assert "nearly a tie" in verdicts.svcca(grid | {"grid": [[0.895, 0.9]]})
+    assert "told" not in verdicts.svcca(grid)
+    assert "told to take layer 1, which has 0.20" in verdicts.svcca(grid | {"layer_b": 1})
+    for end, word in ((0.9, "still rising"), (0.5, "levelled off"), (0.1, "falling")):
+        history = [{"explained_variance": v, "tokens": 1e6} for v in (0.5, 0.5, 0.5, 0.5, 0.5, end)]
+        assert word in verdicts.training(history, row | {"dead_fraction": 0.0})
+
+
+def test_a_layer_that_cannot_be_stitched_is_refused_before_any_work(pair, tmp_path, capsys):
+    for name, layer in (("a", "9"), ("b", "0")):
+        assert run_report(pair, tmp_path, f"--layer-{name}", layer) == 1
+        assert f"layer_{name} is {layer}, expected 1 to" in capsys.readouterr().err
+    assert not (tmp_path / "work" / "svcca").exists()

@@ -28,9 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     options = parser.parse_args(arguments)
-    if options.threads is not None:
-        suture.set_threads(options.threads)
     try:
+        if options.threads is not None:
+            suture.set_threads(options.threads)
         result: dict[str, Any] = options.run(options)
     except KeyboardInterrupt:
         print("suture: interrupted", file=sys.stderr)

@@ -23,7 +23,7 @@ def as_text(result: dict[str, Any], indent: str = "") -> str:
         (len(name) for name, value in result.items() if not isinstance(value, dict)), default=0
     )
     for name, value in result.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             lines += [f"{indent}{name}", as_text(value, indent + "  ")]
         else:
             shown = f"{value:.6g}" if isinstance(value, float) else str(value)
@@ -42,7 +42,15 @@ def _rows(path: Path, layer: int | None, name: str) -> Any:
                 f"{name} {str(path)!r} holds layers {list(acts.layers)}: say which by --{name}"
             )
         (layer,) = acts.layers
+    if layer not in acts:
+        raise ValueError(f"{name} is {layer}, expected one of {list(acts.layers)} in {str(path)!r}")
     return acts.shards(layer)
+
+
+def _check_pair(path_a: Path, path_b: Path) -> None:
+    """Refuses extracted folders whose rows are not the same tokens."""
+    if path_a.is_dir() and path_b.is_dir():
+        suture.check_paired(suture.Activations.open(path_a), suture.Activations.open(path_b))
 
 
 def _source(path: Path, layer: int | None) -> dict[str, Any]:
@@ -51,7 +59,7 @@ def _source(path: Path, layer: int | None) -> dict[str, Any]:
         return {}
     acts = suture.Activations.open(path)
     only = acts.layers[0] if layer is None and len(acts.layers) == 1 else layer
-    return {"model": acts.metadata.get("model_name"), "layer": only}
+    return {"model": acts.metadata.get("model"), "layer": only}
 
 
 # -- extract -------------------------------------------------------------------------------------
@@ -140,10 +148,9 @@ def _fit(options: Namespace) -> dict[str, Any]:
     if (options.held_a is None) != (options.held_b is None):
         raise ValueError("held-a and held-b go together, expected both or neither")
     result: dict[str, Any] = {}
-    if options.acts_a.is_dir() and options.acts_b.is_dir():
-        suture.check_paired(
-            suture.Activations.open(options.acts_a), suture.Activations.open(options.acts_b)
-        )
+    _check_pair(options.acts_a, options.acts_b)
+    if options.held_a is not None:
+        _check_pair(options.held_a, options.held_b)
     rows_a = _rows(options.acts_a, options.layer_a, "layer-a")
     layer_b = options.layer_b
     if layer_b == "auto":
@@ -169,6 +176,7 @@ def _fit(options: Namespace) -> dict[str, Any]:
             _rows(options.held_a, options.layer_a, "layer-a"),
             _rows(options.held_b, layer_b, "layer-b"),
             alpha=options.alpha,
+            progress=not options.quiet,
         )
         result["held_out"] = asdict(held_out)
     return result
@@ -262,7 +270,9 @@ def _evaluate(options: Namespace) -> dict[str, Any]:
     rows = [_rows(path, layer, "layer") for path, layer in zip(options.acts, layers, strict=True)]
     if wanted == 1:
         return dict(suture.SAE.load(options.what).evaluate(rows[0], progress=not options.quiet))
-    return asdict(suture.Stitch.load(options.what).evaluate(*rows))
+    _check_pair(*options.acts)
+    stitch = suture.Stitch.load(options.what)
+    return asdict(stitch.evaluate(*rows, progress=not options.quiet))
 
 
 # -- info ----------------------------------------------------------------------------------------

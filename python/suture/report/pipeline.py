@@ -129,8 +129,14 @@ class Experiment:
         """SVCCA between all layers; A's middle layer and B's most alike one."""
         settings = self.settings
 
+        layers = {name: list(range(1, models.result[name]["layers"])) for name in "ab"}
+        for name, given in (("a", settings.layer_a), ("b", settings.layer_b)):
+            if not layers[name]:
+                raise ValueError(f"model_{name} has 1 layer, expected at least 2 to stitch between")
+            if given is not None and given not in layers[name]:
+                raise ValueError(f"layer_{name} is {given}, expected 1 to {layers[name][-1]}")
+
         def compute(folder: Path) -> dict[str, Any]:
-            layers = {name: list(range(1, models.result[name]["layers"])) for name in "ab"}
             for name in "ab":
                 self._extract(name, "fit", layers[name], settings.svcca_tokens, folder)
             acts = {name: suture.Activations.open(folder / name) for name in "ab"}
@@ -336,7 +342,7 @@ class Experiment:
                         "clean_loss": spliced.clean,
                         "spliced_loss": spliced.spliced,
                         "delta_loss": spliced.delta_loss,
-                        "ce_score": spliced.ce_score,
+                        "ce_score": spliced.to_dict()["ce_score"],
                         "loss_tokens": spliced.tokens,
                     }
                 )

@@ -19,6 +19,10 @@ def svcca(value: dict[str, Any]) -> str:
         second, other = ranked[1]
         close = " (nearly a tie)" if best - second < 0.01 else ""
         text += f"; the runner-up, layer {other}, has {second:.2f}{close}"
+    stitched = value["layer_b"]
+    if stitched != layer:
+        chosen = row[value["layers_b"].index(stitched)]
+        text += f"; the stitch was told to take layer {stitched}, which has {chosen:.2f}"
     return text + "."
 
 
@@ -76,7 +80,10 @@ def training(history: list[dict[str, Any]], original: dict[str, Any]) -> str:
     """Where the SAE's training ended, and whether it had levelled off."""
     end = history[-1]["explained_variance"]
     earlier = history[int(len(history) * 0.8)]["explained_variance"]
-    state = "had levelled off" if end - earlier < 0.01 else "was still rising"
+    gain = end - earlier
+    state = "was still rising" if gain >= 0.01 else "had levelled off"
+    if gain <= -0.01:
+        state = "was falling"
     return (
         f"After {history[-1]['tokens'] / 1e6:.1f} million tokens the SAE explains {end:.0%} of the "
         f"variance of its batches ({original['explained_variance']:.0%} on held-out text) with "
