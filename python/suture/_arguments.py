@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from ._core import FormatError
+
 
 def integer(name: str, value: Any, least: int, most: int | None = None) -> int:
     """A whole number within bounds; what behaves as an index is one, a bool is not."""
@@ -92,6 +94,9 @@ def named(start: int = 0, **names: str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
+        # Not what a caller's own progress function raises.
+        if type(error) not in (ValueError, FormatError):
+            raise
         text = str(error)
         for parameter, name in names.items():
             pattern = rf"(^|\bof |\bas ){parameter}\b(?:\[(\d+), (\d+)\])?"

@@ -40,10 +40,22 @@ def rows(array: Array, name: str, *, vector: bool = False) -> _core.Rows:
             raise TypeError(
                 f"{name} has dtype object, expected float32, float64, float16 or bfloat16"
             )
+        if isinstance(array, np.ma.MaskedArray):
+            raise TypeError(
+                f"{name} is a masked array, expected one without a mask: select the rows first, or "
+                "pass its .data"
+            )
     elif getattr(array, "requires_grad", False) is True:
         # torch refuses to export tensors that it might have to differentiate.
         array = array.detach()
-    return _core.Rows(array, name, vector=vector)
+    try:
+        return _core.Rows(array, name, vector=vector)
+    except (BufferError, RuntimeError, ValueError) as error:
+        # What the exporter says of itself (sparse tensors, the meta device) names no argument.
+        if str(error).startswith(name):
+            raise
+        kind = type(array).__name__
+        raise TypeError(f"{name} is a {kind} that cannot be read here: {error}") from error
 
 
 def weight(array: Array, name: str, *, vector: bool = False) -> _core.Rows:
@@ -87,6 +99,7 @@ class Stream:
         self.lead: tuple[int, ...] | None = None
         self.total: int | None = None
         self._once = False
+        self._whole: _core.Rows | None = None
         source = _source(acts, name)
         if not isinstance(source, Sequence):
             self._once = True
@@ -107,6 +120,8 @@ class Stream:
                 f"{where} has shape {first.shape}, expected (…, {cols[0]}): {cols[1]} = {cols[0]}"
             )
         if self.is_single:
+            # Exported once: not every exporter hands out its memory again.
+            self._whole = first
             self.lead = first.shape[:-1]
             self.total = first.rows
         elif not self._once:
@@ -140,7 +155,7 @@ class Stream:
                 yield self._checked(index, item)
 
     def _checked(self, index: int, item: Any) -> _core.Rows:
-        found = self._open(index, item)
+        found = self._whole if self._whole is not None else self._open(index, item)
         if found.cols != self.cols:
             raise ValueError(
                 f"{self.name}[{index}] has shape {found.shape}, expected (…, {self.cols}) "

@@ -38,8 +38,8 @@ class SparseCodes:
     def __init__(self, indices: npt.ArrayLike, values: npt.ArrayLike, d_sae: int) -> None:
         # The core holds latents as int32.
         latents = integer("d_sae", d_sae, 1, 2**31 - 1)
-        slots = np.asarray(indices)
-        numbers = np.asarray(values)
+        slots = _numbers(indices)
+        numbers = _numbers(values)
         if slots.dtype.kind not in "iu":
             raise TypeError(f"indices has dtype {slots.dtype}, expected whole numbers")
         if numbers.dtype.kind != "f":
@@ -52,7 +52,9 @@ class SparseCodes:
             raise ValueError(f"indices has {slots.max()}, expected less than d_sae = {latents}")
         with np.errstate(over="ignore"):
             exact = np.ascontiguousarray(numbers, np.float32)
-        slots = np.ascontiguousarray(np.maximum(slots, -1), np.int32)
+        if slots.dtype.kind == "i":
+            slots = np.maximum(slots, -1)
+        slots = np.ascontiguousarray(slots, np.int32)
         rows, width = slots.shape
         self._set(_core.codes_create(latents, rows, width, slots, exact))
 
@@ -157,3 +159,12 @@ class SparseCodes:
 
     def __repr__(self) -> str:
         return f"SparseCodes({len(self)} tokens, width={self.width}, d_sae={self.d_sae})"
+
+
+def _numbers(array: Any) -> npt.NDArray[Any]:
+    """A list, an array, or a torch tensor of any kind that NumPy has no word for."""
+    if hasattr(array, "detach"):
+        array = array.detach().cpu()
+        if str(array.dtype) == "torch.bfloat16":
+            array = array.float()
+    return np.asarray(array)

@@ -283,3 +283,40 @@ def test_names_and_rows_in_messages(rng: np.random.Generator) -> None:
 
 def test_strided_helper_is_strided(rng: np.random.Generator) -> None:
     assert not strided(exact(rng)).flags.c_contiguous
+
+
+def test_codes_from_unsigned_indices_and_torch():
+    codes = suture.SparseCodes(np.array([[1]], np.uint8), np.array([[2.0]]), d_sae=3)
+    assert codes.indices.tolist() == [[1]]
+    torch = pytest.importorskip("torch")
+    values = torch.tensor([[2.0]], dtype=torch.bfloat16, requires_grad=True)
+    assert suture.SparseCodes(torch.tensor([[1]]), values, d_sae=3).values.tolist() == [[2.0]]
+
+
+def test_what_an_exporter_refuses_names_the_argument():
+    torch = pytest.importorskip("torch")
+    sae = suture.SAE.init(4, 16, k=3)
+    for array in (torch.zeros(2, 4).to_sparse(), torch.zeros(2, 4, device="meta")):
+        with pytest.raises(TypeError, match=r"^x is a Tensor that cannot be read here"):
+            sae.encode(array)
+    with pytest.raises(TypeError, match=r"^x is a masked array, expected one without"):
+        sae.encode(np.ma.masked_array(np.ones((2, 4)), mask=False))
+
+
+def test_an_array_is_exported_once():
+    torch = pytest.importorskip("torch")
+    tensor = torch.ones(2, 4)
+
+    class Once:
+        exports = 0
+
+        def __dlpack_device__(self):
+            return tensor.__dlpack_device__()
+
+        def __dlpack__(self, **keywords):
+            self.exports += 1
+            return tensor.__dlpack__()
+
+    once = Once()
+    suture.SAE.init(4, 16, k=3).encode(once)
+    assert once.exports == 1

@@ -70,3 +70,16 @@ def test_parts_add_up() -> None:
     assert seen == [(25, 300), (100, 300), (125, 300), (200, 300), (225, 300), (300, 300)]
     with _progress.Meter(False, "x", 300) as meter:
         assert meter.part(0, 100) is None
+
+
+def test_an_exception_of_the_callers_own_comes_out_as_it_is():
+    class OwnError(ValueError):
+        def __init__(self, one, two):
+            super().__init__(f"x is {one} or {two}")
+
+    def report(done, total):
+        raise OwnError(1, 2)
+
+    sae = suture.SAE.init(16, 512, k=8)
+    with pytest.raises(OwnError, match="x is 1 or 2"):
+        sae.encode(np.zeros((400_000, 16), np.float32), progress=report)
