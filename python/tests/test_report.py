@@ -3,6 +3,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 
@@ -15,6 +16,7 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerF
 from suture.cli import main  # noqa: E402
 from suture.report import verdicts  # noqa: E402
 
+TINY = ["report", "a", "b", "--texts", "t", "--held-out", "h", "--out", "o"]
 WORDS = [
     "the",
     "stitch",
@@ -193,6 +195,30 @@ def test_commands_do_the_same_steps(pair, tmp_path, capsys):
         (["report", "nowhere", "b", "--texts", "t", "--held-out", "h", "--out", "o"], ["model_a"]),
         (["extract", "nowhere", "t", "--layers", "1", "--out", "o"], ["model", "nowhere"]),
         (["info", "nowhere.safetensors"], ["nowhere.safetensors"]),
+        (
+            [
+                "report",
+                *[
+                    "a",
+                    "b",
+                    "--texts",
+                    "t",
+                    "--held-out",
+                    "h",
+                    "--out",
+                    "o",
+                    "--k",
+                    "9",
+                    "--d-sae",
+                    "8",
+                ],
+            ],
+            ["k is 9", "d_sae = 8"],
+        ),
+        (
+            [*TINY, "--lr", "nan"],
+            ["lr is nan"],
+        ),
         (["info", "--threads", "-1"], ["threads is -1", "expected 0 to 1024"]),
         (["fit", "a.npy", "b.npy", "--held-a", "c.npy", "--out", "o"], ["held-a", "held-b"]),
         (["evaluate", "s.safetensors", "a.npy", "--json"], ["acts", "expected 2"]),
@@ -242,3 +268,22 @@ def test_a_layer_that_cannot_be_stitched_is_refused_before_any_work(pair, tmp_pa
         assert run_report(pair, tmp_path, f"--layer-{name}", layer) == 1
         assert f"layer_{name} is {layer}, expected 1 to" in capsys.readouterr().err
     assert not (tmp_path / "work" / "svcca").exists()
+
+
+def test_a_damaged_model_is_one_line(pair, tmp_path, capsys):
+    shutil.copytree(pair / "small", tmp_path / "cut")
+    weights = tmp_path / "cut" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    arguments = ["extract", str(tmp_path / "cut"), str(pair / "fit.jsonl"), "--layers", "1"]
+    assert main([*arguments, "--out", str(tmp_path / "acts"), "--quiet"]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "cannot be read" in error
+    assert not (tmp_path / "acts").exists()
+
+
+def test_a_perfect_fit_has_a_verdict():
+    zero = {"total": 0.0, "up_explained_variance": 1.0, "down_explained_variance": 1.0}
+    assert "nothing is left" in verdicts.objective(
+        {"before": zero, "after": zero, "held_out": zero}
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -26,6 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         suture ...
         0
     """
+    # PyTorch's threads spin while they wait for each other: with other work on the machine,
+    # extraction was several times slower. Read when torch is loaded, which is later than this.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     parser = _parser()
     options = parser.parse_args(arguments)
     try:

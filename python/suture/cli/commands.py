@@ -83,18 +83,12 @@ def _extract_options(parser: ArgumentParser) -> None:
 
 
 def _extract(options: Namespace) -> dict[str, Any]:
-    try:
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-    except ImportError as error:
-        raise ImportError(f"{error.name} is missing: pip install 'suture[models]'") from error
-    if not (options.model / "config.json").is_file():
-        raise ValueError(
-            f"model is {str(options.model)!r}, expected a folder with a Hugging Face model"
-        )
-    model: Any = AutoModelForCausalLM.from_pretrained(options.model)
+    from suture.models.loading import load
+
+    model, tokenizer = load(options.model)
     acts = suture.models.extract(
-        model.float().eval(),
-        AutoTokenizer.from_pretrained(options.model),
+        model,
+        tokenizer,
         suture.read_texts(*options.texts),
         options.layers,
         batch_size=options.batch_size,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from typing import Any
 
 import suture
 from suture.models._residual import find_blocks
+from suture.models.loading import load
 from suture.report.steps import Step, Steps, fingerprint_files
 
 
@@ -39,6 +41,24 @@ class Settings:
     batch_size: int = 4096
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuses at once what a later step would refuse after minutes of work."""
+        for name in ("context", "svcca_tokens", "fit_tokens", "held_out_tokens", "loss_tokens"):
+            _at_least(name, getattr(self, name), 2)
+        for name in ("d_sae", "k", "sae_tokens", "batch_size"):
+            _at_least(name, getattr(self, name), 1)
+        if self.k > self.d_sae:
+            raise ValueError(f"k is {self.k}, expected at most d_sae = {self.d_sae}")
+        if not 0 <= self.alpha < math.inf:
+            raise ValueError(f"alpha is {self.alpha}, expected a finite number of at least 0")
+        if not 0 < self.lr < math.inf:
+            raise ValueError(f"lr is {self.lr}, expected a finite number above 0")
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ValueError(f"{name} is {value}, expected at least {least}")
+
 
 class Experiment:
     """One pair of models, from their texts to the figures of the report."""
@@ -64,27 +84,23 @@ class Experiment:
                     "transformers' save_pretrained() wrote (no config.json in it)"
                 )
         self.steps = Steps(Path(out) / "work")
-        self._models: dict[str, Any] = {}
+        self._models: dict[str, tuple[Any, Any]] = {}
         self._fingerprints = {
             name: fingerprint_files([path]) for name, path in self.paths.items()
         } | {name: fingerprint_files(paths) for name, paths in self.texts.items()}
 
     # -- the models, loaded when the first step needs them ---------------------------------------
 
-    def _model(self, name: str) -> Any:
+    def _load(self, name: str) -> tuple[Any, Any]:
         if name not in self._models:
-            from transformers import AutoModelForCausalLM
-            from transformers.utils import logging
-
-            logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-            model: Any = AutoModelForCausalLM.from_pretrained(self.paths[name])
-            self._models[name] = model.float().eval()
+            self._models[name] = load(self.paths[name], f"model_{name}")
         return self._models[name]
 
-    def _tokenizer(self, name: str = "a") -> Any:
-        from transformers import AutoTokenizer
+    def _model(self, name: str) -> Any:
+        return self._load(name)[0]
 
-        return AutoTokenizer.from_pretrained(self.paths[name])
+    def _tokenizer(self, name: str = "a") -> Any:
+        return self._load(name)[1]
 
     def _extract(
         self, name: str, which: str, layers: list[int], tokens: int, out: Path
@@ -122,7 +138,11 @@ class Experiment:
                 for name, path in self.paths.items()
             }
 
-        depends = {"a": self._fingerprints["a"], "b": self._fingerprints["b"]}
+        depends = {
+            "suture": suture.__version__,
+            "a": [self.paths["a"].name, self._fingerprints["a"]],
+            "b": [self.paths["b"].name, self._fingerprints["b"]],
+        }
         return self.steps.run("models", "Reading the models", depends, compute)
 
     def pick_layers(self, models: Step) -> Step:

@@ -65,9 +65,11 @@ def transfer(table2: list[dict[str, Any]]) -> str:
 def objective(stitch: dict[str, Any]) -> str:
     """Whether the fit generalises, and what the inversion penalty bought."""
     before, after, held = (stitch[key] for key in ("before", "after", "held_out"))
+    if not (before["total"] > 0 and after["total"] > 0):
+        return "The two residual streams are affine images of each other: nothing is left to fit."
     gain = 1 - after["total"] / before["total"]
     gap = held["total"] / after["total"] - 1
-    generalises = "it does not overfit" if abs(gap) < 0.1 else "a gap worth knowing"
+    generalises = "it does not overfit" if gap < 0.1 else "a gap worth knowing"
     return (
         f"The exact joint fit lowers the objective by {gain:.1%} against separate least-squares "
         f"maps; on held-out rows it is {gap:+.1%} from the fitted value: {generalises}. "
