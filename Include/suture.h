@@ -99,8 +99,9 @@ suture_status suture_moments_create(int64_t d_a, int64_t d_b, suture_moments **o
 /// Adds paired rows: row i of h_a (N, d_a) and of h_b (N, d_b) belong to the same token. Any
 /// element types; sums are in float64. The same calls give the same bits for any number of threads.
 ///
-/// On any error, cancelling included, the moments are as they were before the call. Not for use at
-/// the same time as another call on the same moments.
+/// On any error, cancelling included, the moments are as they were before the call. Until it
+/// returns, other calls see them as they were before; another change of them meanwhile, as from the
+/// progress callback, gets SUTURE_ERROR_INVALID_ARGUMENT.
 ///
 /// Errors: SUTURE_ERROR_INVALID_ARGUMENT for other shapes, no rows, or a value that is not finite
 /// (the message names the first row and its side); SUTURE_ERROR_CANCELLED;
@@ -384,8 +385,9 @@ void suture_codes_destroy(suture_codes *codes);
 suture_status suture_evaluation_create(const suture_sae *sae, suture_evaluation **out);
 
 /// Adds tokens x (N, d_in) of any element type. The same calls give the same bits for any number of
-/// threads. On any error, cancelling included, the evaluation is as it was before the call. Not for
-/// use at the same time as another call on the same evaluation.
+/// threads. On any error, cancelling included, the evaluation is as it was before the call. Until
+/// it returns, other calls see the evaluation as it was before; another update of it meanwhile, as
+/// from the progress callback, gets SUTURE_ERROR_INVALID_ARGUMENT.
 ///
 /// Errors: as suture_sae_encode().
 suture_status suture_evaluation_update(suture_evaluation *evaluation, const suture_matrix *x,

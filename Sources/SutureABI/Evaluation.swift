@@ -4,8 +4,12 @@ import CSutureTypes
 import Suture
 
 final class EvaluationBox: HandleBox {
-    var evaluation: Evaluation
-    init(_ evaluation: Evaluation) { self.evaluation = evaluation }
+    private let state: Changing<Evaluation>
+    var evaluation: Evaluation { state.value }
+
+    init(_ evaluation: Evaluation) { state = Changing(evaluation, name: "evaluation") }
+
+    func change(_ body: (inout Evaluation) throws -> Void) throws { try state.change(body) }
 }
 
 func evaluation(_ handle: UnsafePointer<suture_evaluation>?) throws -> EvaluationBox {
@@ -27,8 +31,9 @@ public func suture_evaluation_create(
 }
 
 /// Adds tokens x (N, d_in) of any element type. The same calls give the same bits for any number of
-/// threads. On any error, cancelling included, the evaluation is as it was before the call. Not for
-/// use at the same time as another call on the same evaluation.
+/// threads. On any error, cancelling included, the evaluation is as it was before the call. Until it
+/// returns, other calls see the evaluation as it was before; another update of it meanwhile, as from
+/// the progress callback, gets SUTURE_ERROR_INVALID_ARGUMENT.
 ///
 /// Errors: as suture_sae_encode().
 @c
@@ -39,7 +44,7 @@ public func suture_evaluation_update(
     boundary {
         let box = try SutureABI.evaluation(evaluation.map { UnsafePointer($0) })
         let x = try matrix(x, "x", cols: (box.evaluation.sae.dIn, "d_in"))
-        try box.evaluation.update(x, progress: SutureABI.progress(progress))
+        try box.change { try $0.update(x, progress: SutureABI.progress(progress)) }
     }
 }
 

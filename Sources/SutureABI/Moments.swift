@@ -4,8 +4,12 @@ import CSutureTypes
 import Suture
 
 final class MomentsBox: HandleBox {
-    var moments: Moments
-    init(_ moments: Moments) { self.moments = moments }
+    private let state: Changing<Moments>
+    var moments: Moments { state.value }
+
+    init(_ moments: Moments) { state = Changing(moments, name: "moments") }
+
+    func change(_ body: (inout Moments) throws -> Void) throws { try state.change(body) }
 }
 
 func moments(_ handle: UnsafePointer<suture_moments>?, _ name: String = "moments") throws -> MomentsBox {
@@ -35,8 +39,9 @@ public func suture_moments_create(
 /// Adds paired rows: row i of h_a (N, d_a) and of h_b (N, d_b) belong to the same token. Any element
 /// types; sums are in float64. The same calls give the same bits for any number of threads.
 ///
-/// On any error, cancelling included, the moments are as they were before the call. Not for use at
-/// the same time as another call on the same moments.
+/// On any error, cancelling included, the moments are as they were before the call. Until it returns,
+/// other calls see them as they were before; another change of them meanwhile, as from the progress
+/// callback, gets SUTURE_ERROR_INVALID_ARGUMENT.
 ///
 /// Errors: SUTURE_ERROR_INVALID_ARGUMENT for other shapes, no rows, or a value that is not finite
 /// (the message names the first row and its side); SUTURE_ERROR_CANCELLED;
@@ -48,9 +53,10 @@ public func suture_moments_update(
 ) -> suture_status {
     boundary {
         let box = try SutureABI.moments(moments)
-        let a = try matrix(h_a, "h_a", cols: (box.moments.dA, "d_a"))
-        let b = try matrix(h_b, "h_b", rows: (a.rows, "the rows of h_a"), cols: (box.moments.dB, "d_b"))
-        try box.moments.update(a: a, b: b, progress: SutureABI.progress(progress))
+        let (dA, dB) = (box.moments.dA, box.moments.dB)
+        let a = try matrix(h_a, "h_a", cols: (dA, "d_a"))
+        let b = try matrix(h_b, "h_b", rows: (a.rows, "the rows of h_a"), cols: (dB, "d_b"))
+        try box.change { try $0.update(a: a, b: b, progress: SutureABI.progress(progress)) }
     }
 }
 
@@ -66,7 +72,8 @@ public func suture_moments_merge(
     boundary {
         let box = try SutureABI.moments(moments)
         let other = try SutureABI.moments(other, "other")
-        try box.moments.merge(other.moments)
+        let added = other.moments
+        try box.change { try $0.merge(added) }
     }
 }
 
