@@ -201,6 +201,7 @@ suture_status suture_stitch_weight(const suture_stitch *stitch, suture_stitch_we
 
 /// Maps rows: up, h (N, d_a) to h P_up + b_up (N, d_b); down, h (N, d_b) to h P_down + b_down
 /// (N, d_a). h has any element type; out points to a float32 matrix of the caller's. N may be 0.
+/// Where d_a = d_b and h is float32, out may be h itself.
 ///
 /// Errors: SUTURE_ERROR_INVALID_ARGUMENT for other shapes or a value that is not finite,
 /// SUTURE_ERROR_CANCELLED; in the last two cases the output may be partly written.

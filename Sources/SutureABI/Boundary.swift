@@ -151,10 +151,11 @@ func matrix(
     if let (expected, what) = cols, valueCols != expected {
         throw SutureError.invalidArgument("\(name) has \(valueCols) columns, expected \(named(expected, what))")
     }
-    let stride = value.row_stride == 0 ? valueCols : Int(value.row_stride)
-    guard stride >= valueCols else {
-        throw SutureError.invalidArgument("\(name).row_stride is \(stride), expected at least cols = \(valueCols)")
+    guard value.row_stride == 0 || value.row_stride >= value.cols else {
+        throw SutureError.invalidArgument(
+            "\(name).row_stride is \(value.row_stride), expected at least cols = \(valueCols)")
     }
+    let stride = value.row_stride == 0 ? valueCols : Int(value.row_stride)
     let (elements, overflowRows) = valueRows.multipliedReportingOverflow(by: stride)
     let (_, overflowBytes) = elements.multipliedReportingOverflow(by: type.byteCount)
     guard !overflowRows, !overflowBytes else {
@@ -165,7 +166,9 @@ func matrix(
         throw SutureError.invalidArgument("\(name).data is NULL, expected \(valueRows) x \(valueCols) elements")
     }
     return MatrixView(
-        base: value.data.map { UnsafeRawPointer($0) }, rows: valueRows, cols: valueCols, rowStride: stride, type: type)
+        base: value.data.map { UnsafeRawPointer($0) }, rows: valueRows, cols: valueCols,
+        // There is no step from a single row to the next: its stride may be any number.
+        rowStride: valueRows <= 1 ? valueCols : stride, type: type)
 }
 
 /// "d_in = 512", and plain "1" for a number that has no name.

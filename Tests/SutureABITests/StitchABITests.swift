@@ -99,6 +99,68 @@ import Testing
         }
     }
 
+    /// One row has no next one: whatever its stride is, it is never used.
+    @Test func strideOfASingleRowDoesNotMatter() throws {
+        let stitch = try stitch()
+        defer { suture_stitch_destroy(stitch) }
+        let expected = try withMatrix(Array(rowsA[..<Self.dA]), cols: Self.dA) { h in
+            try filled(rows: 1, cols: Self.dB) { suture_stitch_apply(stitch, SUTURE_UP, h, nil, $0) }
+        }
+        for stride in [Int64(1) << 32, 1 << 50] {
+            let mapped = try withMatrix(Array(rowsA[..<Self.dA]), cols: Self.dA) { h in
+                try filled(rows: 1, cols: Self.dB) { out in
+                    var (h, out) = (h.pointee, out.pointee)
+                    (h.row_stride, out.row_stride) = (stride, stride)
+                    return suture_stitch_apply(stitch, SUTURE_UP, &h, nil, &out)
+                }
+            }
+            #expect(mapped == expected)
+        }
+    }
+
+    @Test func applyRefusesStridesBeyondBLAS() throws {
+        let stitch = try stitch()
+        defer { suture_stitch_destroy(stitch) }
+        withMatrix(Array(rowsA[..<(2 * Self.dA)]), cols: Self.dA) { h in
+            var out = [Float](repeating: 42, count: 2 * Self.dB)
+            out.withUnsafeMutableBufferPointer { buffer in
+                var target = suture_matrix(
+                    data: UnsafeMutableRawPointer(buffer.baseAddress), rows: 2, cols: Int64(Self.dB),
+                    row_stride: 1 << 33, dtype: SUTURE_FLOAT32)
+                #expect(suture_stitch_apply(stitch, SUTURE_UP, h, nil, &target) == SUTURE_ERROR_INVALID_ARGUMENT)
+            }
+            #expect(String(cString: suture_last_error()).contains("row_stride"))
+            #expect(out.allSatisfy { $0 == 42 })
+        }
+    }
+
+    @Test func squareStitchesApplyInPlace() throws {
+        var noise = Noise(seed: 22)
+        let weights = noise.rows(2 * 4 * 4 + 2 * 4)
+        let stitch = try withMatrix(Array(weights[..<16]), cols: 4) { up in
+            try withMatrix(Array(weights[16..<32]), cols: 4) { down in
+                try withMatrix(Array(weights[32..<36]), cols: 4) { upBias in
+                    try withMatrix(Array(weights[36...]), cols: 4) { downBias in
+                        try made { suture_stitch_create(up, upBias, down, downBias, $0) }
+                    }
+                }
+            }
+        }
+        defer { suture_stitch_destroy(stitch) }
+        // More than one block of rows.
+        var rows = noise.rows(1500 * 4)
+        let expected = try withMatrix(rows, cols: 4) { h in
+            try filled(rows: 1500, cols: 4) { suture_stitch_apply(stitch, SUTURE_UP, h, nil, $0) }
+        }
+        try rows.withUnsafeMutableBufferPointer { buffer in
+            var matrix = suture_matrix(
+                data: UnsafeMutableRawPointer(buffer.baseAddress), rows: 1500, cols: 4, row_stride: 0,
+                dtype: SUTURE_FLOAT32)
+            try check(suture_stitch_apply(stitch, SUTURE_UP, &matrix, nil, &matrix))
+        }
+        #expect(rows == expected)
+    }
+
     /// A fit at alpha is at least as good, at that alpha, as fits at others.
     @Test func fitIsBestAtItsOwnAlpha() throws {
         let moments = try moments()

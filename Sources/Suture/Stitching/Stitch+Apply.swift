@@ -5,6 +5,8 @@ extension Stitch {
     /// Writes `h P + b` of one direction to `output`: (N, d_a) to (N, d_b) for up, the reverse for
     /// down, in float32.
     ///
+    /// Where d_a = d_b, `output` may be the memory of `h` itself, float32 with the same stride.
+    ///
     /// - Parameter rowStride: elements from one row of the output to the next.
     /// - Throws: `invalidArgument` for another width, or a value that is not finite in float32;
     ///   `cancelled`; then the output may be partly written.
@@ -18,6 +20,11 @@ extension Stitch {
             throw SutureError.invalidArgument("h has \(h.cols) columns, expected \(name) = \(matrix.rows)")
         }
         guard h.rows > 0 else { return }
+        // BLAS has 32 bits for it.
+        guard rowStride >= matrix.cols, rowStride <= Int(Int32.max) else {
+            throw SutureError.invalidArgument(
+                "row_stride of the output is \(rowStride), expected \(matrix.cols) to \(Int32.max)")
+        }
         try progress.report(0, of: h.rows)
         let (inner, outer) = (matrix.rows, matrix.cols)
         // Blocks of at most about 5 ms; their size depends on the shapes alone, so that the bits do too.
@@ -33,10 +40,11 @@ extension Stitch {
                         "h[\(first + bad.row), \(bad.column)] is \(bad.value), expected finite numbers")
                 }
                 let result = target.value + first * rowStride
-                for row in 0..<rows.rows { (result + row * rowStride).update(from: bias.pointer, count: outer) }
                 withUnsafeTemporaryAllocation(of: Float.self, capacity: rows.rows * inner) { input in
                     guard let input = input.baseAddress else { return }
+                    // Read before anything is written, since `output` may be the memory of `h`.
                     rows.read(into: input)
+                    for row in 0..<rows.rows { (result + row * rowStride).update(from: bias.pointer, count: outer) }
                     BLAS.gemm(
                         m: rows.rows, n: outer, k: inner, a: input, lda: inner, b: matrix.pointer, ldb: outer, beta: 1,
                         c: result, ldc: rowStride)
