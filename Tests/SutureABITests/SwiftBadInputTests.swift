@@ -198,6 +198,14 @@ private let autoencoders: [BadInput] = [
     BadInput(.invalidArgument, "inf", what: "a step on infinity") {
         _ = try Trainer(sae()).step(matrix(2, 3, .infinity).view)
     },
+    BadInput(.invalidArgument, "x", "\(1 << 57)", "16777216", what: "a step on more rows than memory holds") {
+        var x: Float = 0
+        _ = try Trainer(sae()).step(MatrixView(base: &x, rows: 1 << 57, cols: 3, rowStride: 3, type: .float32))
+    },
+    BadInput(.outOfMemory, "codes", what: "codes of more rows than memory holds") {
+        var x: Float = 0
+        _ = try sae().encode(MatrixView(base: &x, rows: 1 << 57, cols: 3, rowStride: 3, type: .float32))
+    },
     BadInput(.invalidArgument, "shard", what: "no shards") { _ = try Trainer(sae()).run([], tokens: 10) },
     BadInput(.invalidArgument, "tokens", "-1", what: "negative tokens") {
         _ = try Trainer(sae()).run([matrix(2, 3).view], tokens: -1)

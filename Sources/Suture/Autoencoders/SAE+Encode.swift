@@ -14,6 +14,8 @@ extension SAE {
     public func encode(_ x: MatrixView, progress: Progress = .none) throws -> SparseCodes {
         try checkTokens(x, "x")
         let coder = BlockCoder(self)
+        // Rows beyond memory are an error before the list of blocks, an array, is made for them.
+        _ = try Buffer<Int32>(count: x.rows, for: "codes")
         let found = Mutex([EncodedBlock?](repeating: nil, count: coder.blocks(of: x.rows)))
         try coder.forEachBlock(of: x.rows, progress: progress) { block in
             let encoded = try coder.withScratch { scratch in

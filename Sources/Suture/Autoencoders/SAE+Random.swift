@@ -36,7 +36,9 @@ extension SAE {
             }
         }
         return try SAE(
-            encoder: FloatMatrix(decoder.matrix.transposed), encoderBias: FloatMatrix(rows: 1, cols: dSAE) { _ in },
+            encoder: FloatMatrix(rows: dIn, cols: dSAE) {
+                transpose(decoder.pointer, rows: dSAE, cols: dIn, into: $0)
+            }, encoderBias: FloatMatrix(rows: 1, cols: dSAE) { _ in },
             decoder: decoder, decoderBias: FloatMatrix(rows: 1, cols: dIn) { _ in }, architecture: architecture,
             subtractsDecoderBias: subtractsDecoderBias, rescalesByDecoderNorm: rescalesByDecoderNorm,
             normalization: normalization)

@@ -147,7 +147,7 @@ public final class Trainer {
     ///   `steps` tells.
     public func step(_ x: MatrixView, progress: Progress = .none) throws -> TrainingMetrics {
         try exclusively {
-            let rows = try TokenRows([x], dIn: dIn) { _ in "x" }
+            let rows = try batchRows(x)
             let pulse = Pulse(progress, total: rows.count)
             let metrics = try step(rows, Array(0..<rows.count), pulse: pulse)
             try pulse.endUpdate()
@@ -199,7 +199,7 @@ public final class Trainer {
     /// - Throws: as `step`.
     public func gradients(_ x: MatrixView) throws -> TrainingGradients {
         try exclusively {
-            let rows = try TokenRows([x], dIn: dIn) { _ in "x" }
+            let rows = try batchRows(x)
             let space = try StepWorkspace(capacity: rows.count, dIn: dIn, dSAE: dSAE, k: k, blockRows: blockRows)
             defer { withExtendedLifetime(space) {} }
             let memory = space.memory(dIn: dIn, dSAE: dSAE, k: k, rows: rows.count)
@@ -256,6 +256,14 @@ public final class Trainer {
         }
         metrics.seconds = Double(Pulse.nanoseconds() - start) * 1e-9
         return metrics
+    }
+
+    /// All rows of `x` as one batch, before any memory is taken for them.
+    private func batchRows(_ x: MatrixView) throws -> TokenRows {
+        guard x.rows <= Trainer.rowLimit else {
+            throw SutureError.invalidArgument("x has \(x.rows) rows, expected at most \(Trainer.rowLimit) in one step")
+        }
+        return try TokenRows([x], dIn: dIn) { _ in "x" }
     }
 
     private func exclusively<Result>(_ body: () throws -> Result) throws -> Result {
