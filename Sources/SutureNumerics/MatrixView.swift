@@ -79,7 +79,8 @@ public struct MatrixView: @unchecked Sendable {
     ///
     /// - Parameter asFloat32: also find float64 values too large for float32.
     public func firstNonFinite(asFloat32: Bool = false) -> (row: Int, column: Int, value: Double)? {
-        guard let base, cols > 0 else { return nil }
+        // A matrix without rows may claim any number of columns, more than memory for one row holds.
+        guard let base, rows > 0, cols > 0 else { return nil }
         let scratch = UnsafeMutablePointer<Float>.allocate(capacity: cols)
         defer { scratch.deallocate() }
         for row in 0..<rows {

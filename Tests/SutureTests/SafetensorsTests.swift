@@ -87,6 +87,33 @@ private func rejection(_ body: () throws -> Void) -> SutureError? {
         #expect((readBytes(path).count - 9 * 4) % 8 == 0)
     }
 
+    /// Nothing is taken for rows that are not there, however long they would be.
+    @Test func tensorsWithoutRowsMayHaveAnyWidth() throws {
+        let folder = try TemporaryFolder()
+        let path = folder.file("a.safetensors")
+        let header = #"{"a":{"dtype":"F32","shape":[0,\#(1 << 60)],"data_offsets":[0,0]}}"#
+        writeBytes(safetensorsBytes(header: header, data: []), to: path)
+        let matrix = try SafetensorsReader(path: path).matrix("a")
+        #expect(matrix.rows == 0 && matrix.cols == 1 << 60)
+    }
+
+    /// A name that somebody else's temporary file has is left to it, and names may be as long as the
+    /// file system lets them.
+    @Test func writesBesideTheTemporaryFilesOfOthers() throws {
+        let folder = try TemporaryFolder()
+        let name = String(repeating: "n", count: 255)
+        let probe = try AtomicFile(path: folder.file(name))
+        let temporary = try #require(folder.contents.first)
+        let last = try #require(temporary.split(separator: "-").last.flatMap { Int($0) })
+        let taken = (last + 1...last + 50).map { ".suture-tmp-\(getpid())-\($0)" }
+        for other in taken { writeBytes([7], to: folder.file(other)) }
+        try AtomicFile.write("text", to: folder.file("file"))
+        try probe.write("long")
+        try probe.commit()
+        #expect(folder.contents == (taken + ["file", name]).sorted())
+        #expect(taken.allSatisfy { readBytes(folder.file($0)) == [7] })
+    }
+
     @Test func convertsEveryType() throws {
         let folder = try TemporaryFolder()
         let path = folder.file("a.safetensors")

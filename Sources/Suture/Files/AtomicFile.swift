@@ -10,7 +10,8 @@ public final class AtomicFile {
     public let path: String
     private let temporary: String
     private var descriptor: Int32
-    private var committed = false
+    /// Whether the temporary file is ours to remove.
+    private var isTemporary = true
 
     private static let counter = Atomic<Int>(0)
 
@@ -19,15 +20,27 @@ public final class AtomicFile {
         guard !path.isEmpty, !path.utf8.contains(0) else {
             throw SutureError.invalidArgument("path is \"\(path)\", expected the name of a file")
         }
+        // Not the file's own name with an ending, which could be longer than names may be. Where the
+        // name is taken, by a process of the same number in another container or one that was
+        // killed, the next is tried: that file is somebody else's.
+        let folder = path.lastIndex(of: "/").map { path[...$0] } ?? ""
+        var attempt: (name: String, descriptor: Int32, problem: Int32)
+        repeat {
+            let name = "\(folder).suture-tmp-\(getpid())-\(Self.counter.add(1, ordering: .relaxed).newValue)"
+            attempt = (name, open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666), 0)
+            if attempt.descriptor < 0 { attempt.problem = errno }
+        } while attempt.problem == EEXIST
+        guard attempt.descriptor >= 0 else {
+            throw SutureError.io("cannot write \(path): \(errorText(attempt.problem))")
+        }
         self.path = path
-        temporary = "\(path).tmp-\(getpid())-\(Self.counter.add(1, ordering: .relaxed).newValue)"
-        descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
-        if descriptor < 0 { throw SutureError.io("cannot write \(path): \(errorText(errno))") }
+        temporary = attempt.name
+        descriptor = attempt.descriptor
     }
 
     deinit {
         if descriptor >= 0 { close(descriptor) }
-        if !committed { unlink(temporary) }
+        if isTemporary { unlink(temporary) }
     }
 
     /// Appends `bytes`.
@@ -65,7 +78,7 @@ public final class AtomicFile {
         guard rename(temporary, path) == 0 else {
             throw SutureError.io("cannot write \(path): \(errorText(errno))")
         }
-        committed = true
+        isTemporary = false
         // The new name is in the folder, which is a file of its own. Some file systems cannot sync
         // a folder (EINVAL); the file is complete either way.
         let folder = folderName(of: path)

@@ -82,7 +82,8 @@ public final class SafetensorsReader {
                 throw SutureError.format("\(path): __metadata__ \(key) is not a text")
             }
         }
-        return Metadata(members)
+        // The parser has seen to it that each key stands once.
+        return Metadata(unique: members)
     }
 
     private static func entry(_ name: String, _ value: JSON, path: String) throws -> Safetensors.Entry {
@@ -136,7 +137,7 @@ public final class SafetensorsReader {
         let matrix = try FloatMatrix(rows: rows, cols: cols) { target in
             try read(entry, as: dtype, into: target)
         }
-        if cols > 0, let bad = matrix.view.firstNonFinite() {
+        if let bad = matrix.view.firstNonFinite() {
             throw SutureError.format(
                 "\(path): \(name)[\(bad.row), \(bad.column)] is \(bad.value), expected finite numbers")
         }

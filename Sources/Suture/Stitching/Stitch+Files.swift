@@ -35,14 +35,15 @@ extension Stitch {
     ///   its shapes do not fit together.
     public init(contentsOf path: String) throws {
         let file = try SafetensorsReader(path: path)
-        var metadata = Metadata()
+        var members: [(key: String, value: JSON)] = []
         for (key, value) in file.metadata.members where key != Self.formatKey {
             if case .string(let text) = value, let json = try? JSON(parsing: text, name: key) {
-                metadata[key] = json
+                members.append((key, json))
             } else {
-                metadata[key] = value
+                members.append((key, value))
             }
         }
+        let metadata = Metadata(unique: members)
         if let format = file.metadata.text(Self.formatKey), format != Self.format {
             throw SutureError.format("\(path): \(Self.formatKey) is \(format), this library reads \(Self.format)")
         }
