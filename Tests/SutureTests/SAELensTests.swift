@@ -40,6 +40,28 @@ import Testing
         #expect(readBytes("\(path)/cfg.json") == bytes.0 && readBytes("\(path)/sae_weights.safetensors") == bytes.1)
     }
 
+    /// Metadata as deep as it may be comes back, though cfg.json holds it one level further down.
+    @Test func metadataOfAnyDepthComesBack() throws {
+        let folder = try TemporaryFolder()
+        var sae = try SAECase(architecture: "topk").make(dIn: 3, dSAE: 5, k: 2)
+        let levels = JSON.depthLimit - 1
+        let text = String(repeating: #"{"a":"#, count: levels) + "{}" + String(repeating: "}", count: levels)
+        sae.metadata = try Metadata(parsing: text, name: "json")
+        try sae.save(to: folder.path)
+        #expect(try SAE(folder: folder.path).metadata == sae.metadata)
+    }
+
+    /// A SAE from before version 6 is written in the layout of version 6 and says so.
+    @Test func oldVersionsAreNotPassedOn() throws {
+        let folder = try TemporaryFolder()
+        var sae = try SAECase(architecture: "topk").make(dIn: 3, dSAE: 5, k: 2)
+        sae.metadata = try Metadata(parsing: #"{"sae_lens_version":"3.12.1","model_name":"m"}"#, name: "json")
+        try sae.save(to: folder.path)
+        let config = try Metadata(parsing: readBytes(folder.file("cfg.json")), name: "cfg.json")
+        #expect(config["metadata"]?["sae_lens_version"]?.string?.hasPrefix("6.") == true)
+        #expect(try SAE(folder: folder.path).metadata.text("model_name") == "m")
+    }
+
     @Test func theFilesAreSAELensOwnLayout() throws {
         let folder = try TemporaryFolder()
         try SAECase(architecture: "topk", subtracts: true, rescales: true).make(dIn: 3, dSAE: 5, k: 2).save(

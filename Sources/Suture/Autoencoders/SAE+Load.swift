@@ -19,7 +19,8 @@ extension SAE {
         }
         let configPath = "\(folder)/\(SAELensFormat.configName)"
         let bytes = try ReadableFile.bytes(of: configPath, limit: 16 << 20)
-        let config = try SAELensConfig(try Metadata(parsing: bytes, name: configPath), path: configPath)
+        let config = try SAELensConfig(
+            try Metadata(parsing: bytes, name: configPath, depthLimit: JSON.fileDepthLimit), path: configPath)
         let file = try SafetensorsReader(path: "\(folder)/\(SAELensFormat.weightsName)")
         func weight(_ name: String, _ rows: Int, _ cols: Int) throws -> FloatMatrix {
             let matrix = try file.matrix(name)
@@ -127,7 +128,7 @@ struct SAELensConfig {
             metadata = Metadata(unique: members)
         }
         let version = config.text("sae_lens_version") ?? metadata.text("sae_lens_version")
-        let isOld = (version.flatMap { Int($0.prefix { $0 != "." }) } ?? 0) < 6
+        let isOld = SAELensFormat.isOld(version)
         if isOld {
             for (key, value) in config.members where Self.metadataKeys.contains(key) { metadata[key] = value }
             if metadata["hook_name"] == nil { metadata["hook_name"] = config["hook_point"] }

@@ -6,6 +6,8 @@ enum SAELensFormat {
     static let weightsName = "sae_weights.safetensors"
     /// The version whose layout this is; readers take anything from 6 on as the new one.
     static let version = "6.54.12"
+    /// Whether files that name this version have the layout from before version 6; those without do.
+    static func isOld(_ version: String?) -> Bool { (version.flatMap { Int($0.prefix { $0 != "." }) } ?? 0) < 6 }
     /// Our own member of cfg.json, which SAELens ignores.
     static let ownKey = "suture"
     /// Member of the metadata that becomes one of the configuration.
@@ -83,8 +85,8 @@ extension SAE {
         let reshape = metadata[SAELensFormat.reshapeKey] ?? .string("none")
         written[SAELensFormat.reshapeKey] = nil
         var own: [(key: String, value: JSON)] = [("version", .string(sutureVersion))]
-        if written["sae_lens_version"] == nil {
-            // Without it SAELens takes the file for one from before version 6.
+        if SAELensFormat.isOld(written.text("sae_lens_version")) {
+            // SAELens would take the file for one from before version 6.
             written["sae_lens_version"] = .string(SAELensFormat.version)
             own.append(("added", .array([.string("sae_lens_version")])))
         }

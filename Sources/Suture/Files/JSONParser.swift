@@ -3,6 +3,8 @@
 extension JSON {
     /// Arrays and objects within each other that the parser accepts.
     public static let depthLimit = 128
+    /// The same for files that have metadata of that depth within them, with what transfers add.
+    static let fileDepthLimit = 160
 
     /// Parses one JSON value (RFC 8259, and nothing beyond it): UTF-8 without a byte order mark, no
     /// comments, no trailing commas, no NaN.
@@ -15,10 +17,17 @@ extension JSON {
     /// - Parameter name: what the text is, for error messages.
     /// - Throws: `SutureError.format` with the byte offset.
     public init(parsing bytes: some Collection<UInt8>, name: String) throws {
-        if let value = try bytes.withContiguousStorageIfAvailable({ try JSONParser.parse($0, name: name) }) {
+        try self.init(parsing: bytes, name: name, depthLimit: Self.depthLimit)
+    }
+
+    init(parsing bytes: some Collection<UInt8>, name: String, depthLimit: Int) throws {
+        func parse(_ bytes: UnsafeBufferPointer<UInt8>) throws -> JSON {
+            try JSONParser.parse(bytes, name: name, depthLimit: depthLimit)
+        }
+        if let value = try bytes.withContiguousStorageIfAvailable(parse) {
             self = value
         } else {
-            self = try Array(bytes).withUnsafeBufferPointer { try JSONParser.parse($0, name: name) }
+            self = try Array(bytes).withUnsafeBufferPointer(parse)
         }
     }
 
@@ -30,10 +39,11 @@ extension JSON {
 private struct JSONParser {
     let bytes: UnsafeBufferPointer<UInt8>
     let name: String
+    let depthLimit: Int
     var position = 0
 
-    static func parse(_ bytes: UnsafeBufferPointer<UInt8>, name: String) throws -> JSON {
-        var parser = JSONParser(bytes: bytes, name: name)
+    static func parse(_ bytes: UnsafeBufferPointer<UInt8>, name: String, depthLimit: Int) throws -> JSON {
+        var parser = JSONParser(bytes: bytes, name: name, depthLimit: depthLimit)
         parser.skipSpace()
         let value = try parser.value(depth: 0)
         parser.skipSpace()
@@ -59,7 +69,7 @@ private struct JSONParser {
     }
 
     mutating func value(depth: Int) throws -> JSON {
-        guard depth < JSON.depthLimit else { throw problem("more than \(JSON.depthLimit) levels deep") }
+        guard depth < depthLimit else { throw problem("more than \(depthLimit) levels deep") }
         guard let first = next else { throw problem("it ends where a value should be") }
         switch first {
         case UInt8(ascii: "{"): return try object(depth: depth)

@@ -82,7 +82,11 @@ public struct Metadata: Sendable, Equatable {
     /// - Parameter name: what the text is, for error messages.
     /// - Throws: `SutureError.format` where it is no JSON object.
     public init(parsing bytes: some Collection<UInt8>, name: String) throws {
-        guard case .object(let members) = try JSON(parsing: bytes, name: name) else {
+        try self.init(parsing: bytes, name: name, depthLimit: JSON.depthLimit)
+    }
+
+    init(parsing bytes: some Collection<UInt8>, name: String, depthLimit: Int) throws {
+        guard case .object(let members) = try JSON(parsing: bytes, name: name, depthLimit: depthLimit) else {
             throw SutureError.format("\(name) is not a JSON object")
         }
         self.init(unique: members)
