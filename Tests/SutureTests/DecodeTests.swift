@@ -68,6 +68,17 @@ private func makeCodes(_ rows: Int, _ width: Int, _ indices: [Int32], _ values: 
         }
     }
 
+    /// What another SAE did to its tokens is not undone by one with a fixed scale.
+    @Test func fixedScaleIsUndoneWhereverTheCodesComeFrom() throws {
+        let normalising = try SAECase(architecture: "topk", normalization: .layerNorm).make(dIn: 4, dSAE: 6, k: 2)
+        let scaling = try SAECase(architecture: "topk", normalization: .fixedScale(2)).make(dIn: 4, dSAE: 6, k: 2)
+        let codes = try normalising.encode(randomTokens(5, 4).view)
+        let same = try makeCodes(
+            5, codes.width, (0..<5 * codes.width).map { codes.indices[$0] },
+            (0..<5 * codes.width).map { codes.values[$0] })
+        #expect(try scaling.decode(codes).matrix == scaling.decode(same).matrix)
+    }
+
     @Test func writesOnlyItsColumnsAndWorksInPlace() throws {
         let sae = try SAECase(architecture: "jumprelu").make(dIn: 4, dSAE: 30)
         let x = try randomTokens(600, 4)

@@ -21,12 +21,14 @@ extension SAE {
                     + "come from encoding with such a SAE lack the tokens' scales")
         }
         let coder = BlockCoder(self)
+        // Codes of another SAE may carry scales that are none of this one's business.
+        let tokenScales = normalization.isPerToken ? codes.tokenScales : nil
         let target = Unchecked(output)
         try coder.forEachBlock(of: codes.rows, progress: progress) { block in
             for row in block * coder.blockRows..<min(codes.rows, (block + 1) * coder.blockRows) {
                 coder.decode(
                     count: Int(codes.counts[row]), indices: codes.indices + row * codes.width,
-                    values: codes.values + row * codes.width, undo: codes.tokenScales?[row] ?? coder.fixedUndo,
+                    values: codes.values + row * codes.width, undo: tokenScales?[row] ?? coder.fixedUndo,
                     into: target.value + row * rowStride)
             }
         }
