@@ -314,7 +314,7 @@ def _info(options: Namespace) -> dict[str, Any]:
 
 
 def _report_options(parser: ArgumentParser) -> None:
-    from suture.report.pipeline import Settings
+    from suture.report.settings import Settings
 
     parser.add_argument("model_a", type=Path, help="folder of model A, usually the smaller one")
     parser.add_argument("model_b", type=Path, help="folder of model B, with the same tokenizer")

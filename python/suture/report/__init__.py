@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from suture.report.pipeline import Experiment, Settings, dump
+from suture.report.pipeline import Experiment, dump
+from suture.report.settings import Settings
 
 __all__ = ["Settings", "write"]
 

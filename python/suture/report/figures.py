@@ -122,7 +122,9 @@ def transfer(table2: list[dict[str, Any]]) -> str:
             axes.bar_label(bars, [pattern.format(v) for v in values], padding=3, fontsize=10)
             axes.set_title(title, fontsize=11)
             axes.set_xticks(range(len(labels)), labels, rotation=35, ha="right", fontsize=10)
-            axes.margins(y=0.18)
+            # Dead latents below one in ten are good: do not let them fill the panel.
+            least = 0.1 if key == "dead_fraction" else 0.0
+            axes.set_ylim(0, 1.2 * max(*values, least))
             axes.set_yticks([])
             axes.spines["left"].set_visible(False)
         return _svg(figure, "Bars comparing the original, the transferred and a random SAE")
