@@ -6,13 +6,14 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 python=.venv/bin/python
 sed -n 's/^model name[^:]*: /CPU: /p' /proc/cpuinfo 2>/dev/null | head -n 1 || true
 "$python" - <<'PY'
-import json
+import numpy as np
 import suture
-print("Suture:", json.dumps(suture.cpu_info()))
-import numpy
-numpy.show_config()
 import torch
-print("torch", torch.__version__, "with", torch.get_num_threads(), "threads,", torch.backends.cpu.get_cpu_capability())
+
+blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+print(suture.cpu_info())
+print("numpy", np.__version__, "with", blas["name"], blas["version"])
+print("torch", torch.__version__, "with", torch.backends.cpu.get_cpu_capability())
 PY
 for program in python/benchmarks/*.py; do
     [[ $(basename "$program") != _* ]] || continue
