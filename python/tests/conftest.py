@@ -5,6 +5,7 @@ fails."""
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,9 @@ import pytest
 ABOVE = Path(__file__).resolve().parents[1]
 if not (ABOVE / "suture" / "_core.abi3.so").exists():
     sys.path[:] = [path for path in sys.path if Path(path or ".").resolve() != ABOVE]
+
+# Shells start background jobs with Ctrl-C ignored; the processes that tests start inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SEED = int(os.environ.get("SUTURE_TEST_SEED", "20251122"))
 

@@ -16,11 +16,9 @@ import pytest
 import suture
 
 PRELUDE = """
-import signal, sys, time
+import sys, time
 import numpy as np
 import suture
-# Shells start background jobs with Ctrl-C ignored, and children inherit that.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 rng = np.random.default_rng(0)
 def ready():
     print("ready", flush=True)
