@@ -62,8 +62,9 @@ private func expectClose(_ a: Moments, _ b: Moments, within tolerance: Double = 
         #expect(relativeDifference(try contents(near)[3], try contents(far)[3]) == 0)
     }
 
-    // 9 blocks and a ragged tail; 520 + 600 columns are three tiles wide.
-    @Test(arguments: [(9 * 512 + 77, 24, 40), (33 * 512 + 1, 9, 4), (9 * 512 + 3, 520, 600)])
+    // 19 blocks of 256 and a ragged tail, several lanes; 520 + 600 columns are three tiles wide, and
+    // have 10 blocks of 1024.
+    @Test(arguments: [(19 * 256 + 77, 24, 40), (70 * 256 + 1, 9, 4), (9 * 1024 + 3, 520, 600)])
     func `any number of threads gives the same bits`(rows: Int, dA: Int, dB: Int) throws {
         let data = PairedRows(rows: rows, dA: dA, dB: dB, seed: 3, signal: 2)
         let results = try withThreads([1, 2, 8]) { try data.moments().serialized() }

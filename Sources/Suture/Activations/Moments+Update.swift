@@ -1,19 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 import SutureNumerics
+import Synchronization
 
-// Rows are taken in blocks of fixed size. Block b goes to lane b mod L, which keeps moments of its
-// own: the block's rows are centred by the block's mean, and one dsyrk adds their products to the
-// lane's sums. The correction of Chan et al. for the shift between the two means is one more row,
-// sqrt(n1 n2 / (n1 + n2)) (mean2 - mean1), of the same dsyrk. At the end lanes are merged in order.
+// Rows are taken in blocks of fixed size, blocks in stripes. Stripe s goes to lane s mod L, which
+// keeps moments of its own: a block's rows are centred by the block's mean, and one dsyrk adds their
+// products to the lane's sums. The correction of Chan et al. for the shift between the two means is
+// one more row, sqrt(n1 n2 / (n1 + n2)) (mean2 - mean1), of the same dsyrk. At the end lanes are
+// merged in order.
 //
-// Neither the blocks nor L depend on the number of threads, so neither do the bits. Wide moments
+// Neither the stripes nor L depend on the number of threads, so neither do the bits. Wide moments
 // are cut into tiles of columns: there the lanes are few (memory), the tiles many.
 
 extension Moments {
-    static let blockRows = 512
+    /// Columns up to which one thread works on a block alone.
     static let tileCols = 512
     /// Lanes may take this much memory together; there is at least one lane.
-    static let laneBytes = 96 << 20
+    static let laneBytes = 64 << 20
+
+    /// Narrow blocks stay in the second-level cache from conversion to product; wide ones are long, so
+    /// that the sums are read and written less often.
+    static func blockRows(width: Int) -> Int { width <= tileCols ? 256 : 1024 }
+
+    /// Blocks of a stripe: 1024 rows make a task of some milliseconds.
+    static func stripeBlocks(width: Int) -> Int { width <= tileCols ? 4 : 1 }
 
     /// Adds paired rows: row i of both is the same token.
     ///
@@ -31,9 +40,8 @@ extension Moments {
         try progress.report(0, of: a.rows)
 
         let pass = try MomentsPass(a: a, b: b)
-        let rows = a.rows
-        let end = progress.fixed(rows, of: rows)
-        try BLAS.singleThreaded { try pass.run(progress: progress.inRows(rows, of: Self.blockRows)) }
+        let end = progress.fixed(a.rows, of: a.rows)
+        try BLAS.singleThreaded { try pass.run(progress: progress.inRows(a.rows, of: pass.stripeRows)) }
         // The new sums are complete before the old ones are let go.
         var result = pass.lanes[0].moments(dA: dA, dB: dB)
         for lane in pass.lanes.dropFirst() {
@@ -48,16 +56,12 @@ extension Moments {
 private final class MomentsLane: @unchecked Sendable {
     let mean: DoubleMatrix
     let scatter: DoubleMatrix
-    /// Rows of the block in work, centred, and the row that stands for the shift of the means.
-    let block: DoubleMatrix
-    /// Rows in the sums, and in the block in work.
+    /// Rows in the sums.
     var seen = 0
-    var blockCount = 0
 
-    init(width: Int, blockRows: Int) throws {
+    init(width: Int) throws {
         mean = try DoubleMatrix(rows: 1, cols: width)
         scatter = try DoubleMatrix(rows: width, cols: width)
-        block = try DoubleMatrix(rows: blockRows + 1, cols: width)
     }
 
     func moments(dA: Int, dB: Int) -> Moments {
@@ -73,6 +77,8 @@ private struct MomentsPass: Sendable {
     let a: MatrixView
     let b: MatrixView
     let width: Int
+    let blockRows: Int
+    let stripeBlocks: Int
     let blocks: Int
     let lanes: [MomentsLane]
     /// Column ranges, and pairs of them: the upper triangle.
@@ -80,61 +86,84 @@ private struct MomentsPass: Sendable {
     let tiles: [(Int, Int)]
     let ones: DoubleMatrix
 
+    var stripeRows: Int { blockRows * stripeBlocks }
+
     init(a: MatrixView, b: MatrixView) throws {
         self.a = a
         self.b = b
         let width = a.cols + b.cols
         self.width = width
-        let blockRows = min(Moments.blockRows, a.rows)
-        blocks = (a.rows + Moments.blockRows - 1) / Moments.blockRows
-        let (square, overflow) = width.multipliedReportingOverflow(by: width + blockRows + 1)
+        blockRows = Moments.blockRows(width: width)
+        stripeBlocks = Moments.stripeBlocks(width: width)
+        blocks = (a.rows + blockRows - 1) / blockRows
+        let (square, overflow) = width.multipliedReportingOverflow(by: width)
         guard !overflow else { throw SutureError.outOfMemory("moments of \(width) columns do not fit in memory") }
-        // A lane costs a merge at the end, so it should have some blocks to itself.
-        let count = max(1, min(Moments.laneBytes / 8 / square, 32, blocks / 4))
-        lanes = try (0..<count).map { _ in try MomentsLane(width: width, blockRows: blockRows) }
+        // A lane costs a merge at the end, so it should have some stripes to itself.
+        let count = max(1, min(Moments.laneBytes / 8 / square, 32, blocks / (2 * stripeBlocks)))
+        lanes = try (0..<count).map { _ in try MomentsLane(width: width) }
         chunks = stride(from: 0, to: width, by: Moments.tileCols).map { $0..<min($0 + Moments.tileCols, width) }
         let chunkCount = chunks.count
         tiles = (0..<chunkCount).flatMap { i in (i..<chunkCount).map { (i, $0) } }
-        ones = try DoubleMatrix(rows: 1, cols: blockRows)
+        ones = try DoubleMatrix(rows: 1, cols: min(blockRows, a.rows))
         ones.fill(1)
     }
 
-    /// Call within `BLAS.singleThreaded`. Progress is in blocks.
+    /// Call within `BLAS.singleThreaded`. Progress is in stripes.
     func run(progress: Progress) throws {
         do {
-            for first in stride(from: 0, to: blocks, by: lanes.count) {
-                let active = min(lanes.count, blocks - first)
-                for i in 0..<active {
-                    lanes[i].blockCount = min(Moments.blockRows, a.rows - (first + i) * Moments.blockRows)
-                }
-                if chunks.count == 1 {
-                    // Both steps at once, while the block is in cache.
-                    try parallelFor(active, progress: progress, base: first, total: blocks) { i in
-                        try load(block: first + i, lane: lanes[i], chunk: 0)
-                        accumulate(lane: lanes[i], tile: 0)
-                    }
-                } else {
-                    let note = progress.fixed(first, of: blocks)
-                    try parallelFor(active * chunks.count, progress: note) { task in
-                        let i = task / chunks.count
-                        try load(block: first + i, lane: lanes[i], chunk: task % chunks.count)
-                    }
-                    try parallelFor(active * tiles.count, progress: note) { task in
-                        accumulate(lane: lanes[task / tiles.count], tile: task % tiles.count)
-                    }
-                }
-                for lane in lanes[0..<active] { lane.seen += lane.blockCount }
-            }
+            if chunks.count == 1 { try runNarrow(progress) } else { try runWide(progress) }
         } catch let failure as NonFiniteBlock {
             throw nonFinite(failure.block)
         }
     }
 
+    /// Rows of a block in work, centred, and the row that stands for the shift of the means.
+    private func makeBuffer() throws -> DoubleMatrix { try DoubleMatrix(rows: min(blockRows, a.rows) + 1, cols: width) }
+
+    private func rowCount(_ block: Int) -> Int { min(blockRows, a.rows - block * blockRows) }
+
+    /// A thread takes a stripe through both steps, while its blocks are in cache.
+    private func runNarrow(_ progress: Progress) throws {
+        let stripes = (blocks + stripeBlocks - 1) / stripeBlocks
+        let free = Mutex<[DoubleMatrix]>([])
+        for first in stride(from: 0, to: stripes, by: lanes.count) {
+            try parallelFor(min(lanes.count, stripes - first), progress: progress, base: first, total: stripes) { i in
+                let lane = lanes[i]
+                let buffer = try free.withLock { $0.popLast() } ?? makeBuffer()
+                defer { free.withLock { $0.append(buffer) } }
+                let start = (first + i) * stripeBlocks
+                for block in start..<min(start + stripeBlocks, blocks) {
+                    try load(block, lane, chunk: 0, buffer)
+                    accumulate(block, lane, tile: 0, buffer)
+                    lane.seen += rowCount(block)
+                }
+            }
+        }
+    }
+
+    /// All threads work on one block a lane, first on its columns, then on its tiles.
+    private func runWide(_ progress: Progress) throws {
+        let buffers = try lanes.map { _ in try makeBuffer() }
+        for first in stride(from: 0, to: blocks, by: lanes.count) {
+            let active = min(lanes.count, blocks - first)
+            let note = progress.fixed(first, of: blocks)
+            try parallelFor(active * chunks.count, progress: note) { task in
+                let i = task / chunks.count
+                try load(first + i, lanes[i], chunk: task % chunks.count, buffers[i])
+            }
+            try parallelFor(active * tiles.count, progress: note) { task in
+                let i = task / tiles.count
+                accumulate(first + i, lanes[i], tile: task % tiles.count, buffers[i])
+            }
+            for i in 0..<active { lanes[i].seen += rowCount(first + i) }
+        }
+    }
+
     /// Converts columns `chunk` of a block to float64, centres them, and moves the lane's mean.
-    private func load(block: Int, lane: MomentsLane, chunk: Int) throws {
+    private func load(_ block: Int, _ lane: MomentsLane, chunk: Int, _ buffer: DoubleMatrix) throws {
         let columns = chunks[chunk]
-        let (first, count) = (block * Moments.blockRows, lane.blockCount)
-        let target = lane.block.pointer
+        let (first, count) = (block * blockRows, rowCount(block))
+        let target = buffer.pointer
         try withUnsafeTemporaryAllocation(of: Float.self, capacity: columns.count) { scratch in
             guard let scratch = scratch.baseAddress else { return }
             for (side, offset) in [(a, 0), (b, a.cols)] {
@@ -168,9 +197,9 @@ private struct MomentsPass: Sendable {
     }
 
     /// Adds one tile of the products of a lane's block.
-    private func accumulate(lane: MomentsLane, tile: Int) {
+    private func accumulate(_ block: Int, _ lane: MomentsLane, tile: Int, _ buffer: DoubleMatrix) {
         let (rows, cols) = (chunks[tiles[tile].0], chunks[tiles[tile].1])
-        let (source, inner) = (lane.block.pointer, lane.blockCount + 1)
+        let (source, inner) = (buffer.pointer, rowCount(block) + 1)
         let target = lane.scatter.pointer + rows.lowerBound * width + cols.lowerBound
         if rows == cols {
             BLAS.syrkTransposed(
@@ -184,7 +213,7 @@ private struct MomentsPass: Sendable {
 
     /// Names the first row of a block that is not finite.
     private func nonFinite(_ block: Int) -> SutureError {
-        let range = block * Moments.blockRows..<min((block + 1) * Moments.blockRows, a.rows)
+        let range = block * blockRows..<block * blockRows + rowCount(block)
         let found = [("h_a", a), ("h_b", b)].compactMap { name, side in
             side.rows(range).firstNonFinite(asFloat32: true).map { (name: name, bad: $0) }
         }
