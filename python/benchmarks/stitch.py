@@ -105,75 +105,110 @@ class AdamRun:
     #: When the objective was first within 1 % of ours; None: never.
     reached: float | None
     steps: int
+    threads: int
     ended: str
 
 
-def train_adam(
-    a: torch.Tensor,
-    b: torch.Tensor,
-    stats: Statistics,
-    *,
-    alpha: float,
-    lr: float,
-    batch: int,
-    epochs: int,
-    target: float | None,
-    limit: float = math.inf,
-) -> AdamRun:
-    """Run Adam; with a target, stop when the objective is there, or after `limit` seconds."""
-    torch.manual_seed(0)
-    d_a, d_b = a.shape[1], b.shape[1]
-    up, down = torch.nn.Linear(d_a, d_b), torch.nn.Linear(d_b, d_a)
-    for linear in (up, down):
-        torch.nn.init.zeros_(linear.bias)
-    parameters = [*up.parameters(), *down.parameters()]
-    optimizer = torch.optim.Adam(parameters, lr=lr, fused=True)
-    per_epoch = len(a) // batch
-    total = epochs * per_epoch
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
-    mse = torch.nn.functional.mse_loss
+class Adam:
+    """The paper's recipe on one batch size and learning rate."""
 
-    def objective() -> float:
+    def __init__(
+        self, a: torch.Tensor, b: torch.Tensor, *, alpha: float, lr: float, batch: int, epochs: int
+    ) -> None:
+        torch.manual_seed(0)
+        self.a, self.b, self.alpha, self.lr, self.batch, self.epochs = (
+            a,
+            b,
+            alpha,
+            lr,
+            batch,
+            epochs,
+        )
+        self.up = torch.nn.Linear(a.shape[1], b.shape[1])
+        self.down = torch.nn.Linear(b.shape[1], a.shape[1])
+        for linear in (self.up, self.down):
+            torch.nn.init.zeros_(linear.bias)
+        self.parameters = [*self.up.parameters(), *self.down.parameters()]
+        self.optimizer = torch.optim.Adam(self.parameters, lr=lr, fused=True)
+        self.per_epoch = len(a) // batch
+        self.total = epochs * self.per_epoch
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, self.total)
+
+    def step(self, i: int) -> None:
+        """One step on batch i."""
+        rows = slice(i * self.batch, (i + 1) * self.batch)
+        x, y = self.a[rows], self.b[rows]
+        mse = torch.nn.functional.mse_loss
+        to_b, to_a = self.up(x), self.down(y)
+        loss = mse(to_b, y) + mse(to_a, x)
+        if self.alpha:
+            loss = loss + self.alpha * (mse(self.down(to_b), x) + mse(self.up(to_a), y))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        self.schedule.step()
+
+    def objective(self, stats: Statistics) -> float:
+        """On all rows."""
+
         def numpy(x: torch.Tensor) -> Float64:
             return x.detach().numpy().astype(np.float64)
 
+        up, down = self.up, self.down
         return stats.objective(
-            numpy(up.weight).T, numpy(up.bias), numpy(down.weight).T, numpy(down.bias), alpha
+            numpy(up.weight).T, numpy(up.bias), numpy(down.weight).T, numpy(down.bias), self.alpha
         )
 
-    # About 40 looks an epoch at a run that has a target.
-    look = max(1, per_epoch // 40) if target is not None else total
-    seconds, lowest, step, ended = 0.0, math.inf, 0, "all epochs"
-    value = math.inf
-    while step < total and ended == "all epochs":
-        order = torch.randperm(per_epoch).tolist()
-        done = 0
-        while done < per_epoch:
+    def run(
+        self, stats: Statistics, target: float, threads: int, *, stop: bool, limit: float = math.inf
+    ) -> AdamRun:
+        """Train; with `stop`, end at the target, or after `limit` seconds."""
+        torch.set_num_threads(threads)
+        # About 40 looks at the objective an epoch.
+        look = max(1, self.per_epoch // 40)
+        seconds, steps, lowest, value = 0.0, 0, math.inf, math.inf
+        reached: float | None = None
+        ended = "all epochs"
+        while steps < self.total and ended == "all epochs":
+            order = torch.randperm(self.per_epoch).tolist()
+            for first in range(0, self.per_epoch, look):
+                part = order[first : first + look]
+                start = time.perf_counter()
+                for i in part:
+                    self.step(i)
+                seconds += time.perf_counter() - start
+                steps += len(part)
+                value = self.objective(stats)
+                lowest = min(lowest, value)
+                if value <= target and reached is None:
+                    reached = seconds
+                if stop and reached is not None:
+                    ended = "within 1 %"
+                elif stop and seconds > limit:
+                    ended = "slower than the fastest"
+                if ended != "all epochs":
+                    break
+        return AdamRun(
+            self.lr, self.batch, self.epochs, value, lowest, seconds, reached, steps, threads, ended
+        )
+
+
+def fastest_threads(a: torch.Tensor, b: torch.Tensor, alpha: float, batch: int, most: int) -> int:
+    """Threads with which Adam's steps take least time: small products gain nothing from many."""
+    times = {}
+    for threads in sorted({1, 2, 4, 8, most}):
+        if threads > most:
+            continue
+        torch.set_num_threads(threads)
+        adam = Adam(a, b, alpha=alpha, lr=1e-4, batch=batch, epochs=100)
+        laps = []
+        for i in range(40):
             start = time.perf_counter()
-            for i in order[done : done + look]:
-                x, y = a[i * batch : (i + 1) * batch], b[i * batch : (i + 1) * batch]
-                to_b, to_a = up(x), down(y)
-                loss = mse(to_b, y) + mse(to_a, x)
-                if alpha:
-                    loss = loss + alpha * (mse(down(to_b), x) + mse(up(to_a), y))
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-                optimizer.step()
-                schedule.step()
-                step += 1
-            seconds += time.perf_counter() - start
-            done += look
-            value = objective()
-            lowest = min(lowest, value)
-            if target is not None and value <= target:
-                ended = "reached"
-                break
-            if seconds > limit:
-                ended = "slower than the fastest"
-                break
-    reached = seconds if ended == "reached" else None
-    return AdamRun(lr, batch, epochs, value, lowest, seconds, reached, step, ended)
+            adam.step(i % adam.per_epoch)
+            laps.append(time.perf_counter() - start)
+        times[threads] = statistics.median(laps[10:])
+    return min(times, key=lambda threads: times[threads])
 
 
 def activations_of_pair(folder: Path, tokens: int) -> tuple[Float32, Float32, str]:
@@ -214,7 +249,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=5, help="of our fit; the median counts")
     parser.add_argument("--epochs", type=int, default=20, help="most, for coming within 1 %%")
     parser.add_argument(
-        "--batches", default="512,2048,8192", help="rows a batch, for coming within 1 %%"
+        "--batches", default="512,4096", help="rows a batch, for coming within 1 %%"
     )
     parser.add_argument("--threads", type=int, default=0, help="for both; 0: all processors")
     parser.add_argument("--json", type=Path, help="write the results there")
@@ -235,7 +270,6 @@ def main() -> int:
     else:
         parser.error(f"{arguments.pair} is not there: give --pair, or --acts-a and --acts-b")
     suture.set_threads(arguments.threads)
-    torch.set_num_threads(suture.cpu_info().threads)
     cpu = suture.cpu_info()
     say(
         f"{source}: {len(a)} tokens, {a.shape[1]} and {b.shape[1]} dimensions, "
@@ -281,48 +315,49 @@ def main() -> int:
 
     order = np.random.default_rng(0).permutation(len(a))
     shuffled_a, shuffled_b = torch.from_numpy(a[order]), torch.from_numpy(b[order])
-    common: dict[str, Any] = {"alpha": arguments.alpha}
-    paper = []
-    for lr in LEARNING_RATES:
-        run = train_adam(
-            shuffled_a, shuffled_b, stats, lr=lr, batch=SEQUENCE, epochs=2, target=None, **common
-        )
-        paper.append(run)
-        say(
-            f"Adam, 2 epochs, lr {lr:g}: objective {run.objective:.6f} "
-            f"({100 * (run.objective / ours - 1):+.2f} %) after {run.seconds:.1f} s"
-        )
     target = 1.01 * ours
-    fastest = min((run.seconds for run in paper if run.objective <= target), default=math.inf)
+
+    def adam(lr: float, batch: int, epochs: int, *, stop: bool, limit: float = math.inf) -> AdamRun:
+        if batch not in threads:
+            threads[batch] = fastest_threads(
+                shuffled_a, shuffled_b, arguments.alpha, batch, cpu.threads
+            )
+        trainer = Adam(
+            shuffled_a, shuffled_b, alpha=arguments.alpha, lr=lr, batch=batch, epochs=epochs
+        )
+        run = trainer.run(stats, target, threads[batch], stop=stop, limit=limit)
+        within = (
+            "never within 1 %" if run.reached is None else f"within 1 % after {run.reached:.2f} s"
+        )
+        say(
+            f"Adam, {epochs} epochs, lr {lr:g}, {batch} rows a batch, {run.threads} threads: "
+            f"lowest {run.lowest:.6f} ({100 * (run.lowest / ours - 1):+.2f} %), {within}; "
+            f"{run.steps} steps, {run.seconds:.2f} s, {run.ended}"
+        )
+        return run
+
+    threads: dict[int, int] = {}
+    paper = [adam(lr, SEQUENCE, 2, stop=False) for lr in LEARNING_RATES]
     races = []
+    ratios: dict[int, float] = {}
+    lower_bounds = []
     for batch in (int(text) for text in arguments.batches.split(",")):
+        same = [run for run in paper if run.batch == batch]
+        fastest = min((run.reached for run in same if run.reached is not None), default=math.inf)
         for lr in LEARNING_RATES:
-            run = train_adam(
-                shuffled_a,
-                shuffled_b,
-                stats,
-                lr=lr,
-                batch=batch,
-                epochs=arguments.epochs,
-                target=target,
-                limit=fastest,
-                **common,
-            )
+            run = adam(lr, batch, arguments.epochs, stop=True, limit=fastest)
+            same.append(run)
             races.append(run)
-            if run.reached is not None:
-                fastest = min(fastest, run.reached)
-            say(
-                f"Adam, up to {arguments.epochs} epochs, lr {lr:g}, {batch} rows a batch: lowest "
-                f"{run.lowest:.6f} ({100 * (run.lowest / ours - 1):+.2f} %), {run.seconds:.1f} s, "
-                f"{run.ended}"
-            )
+            fastest = min(fastest, math.inf if run.reached is None else run.reached)
+        if math.isinf(fastest):
+            lower_bounds.append(batch)
+            fastest = min(run.seconds for run in same if run.epochs == arguments.epochs)
+        ratios[batch] = fastest / own
     lowest = min(run.lowest for run in [*paper, *races])
-    bound = math.isinf(fastest)
-    if bound:
-        fastest = min(run.seconds for run in races)
-    ratio = fastest / own
     say(f"lowest objective of Adam / ours: {lowest / ours:.6f}")
-    say(f"Adam's time to within 1 % / ours: {'at least ' if bound else ''}{ratio:.1f}")
+    for batch, ratio in ratios.items():
+        bound = "at least " if batch in lower_bounds else ""
+        say(f"Adam's time to within 1 % / ours, {batch} rows a batch: {bound}{ratio:.1f}")
 
     if arguments.json is not None:
         arguments.json.write_text(
@@ -345,8 +380,8 @@ def main() -> int:
                     "paper": [vars(run) for run in paper],
                     "races": [vars(run) for run in races],
                     "lowest_adam": lowest,
-                    "ratio": ratio,
-                    "ratio_is_lower_bound": bound,
+                    "ratios": ratios,
+                    "ratios_that_are_lower_bounds": lower_bounds,
                 },
                 indent=2,
             )
@@ -356,8 +391,9 @@ def main() -> int:
     if lowest < ours:
         say("a run of Adam went below the exact solution: that is a defect")
         return 1
-    if ratio < 20:
-        say("short of the factor of 20 that is the aim")
+    short = [str(batch) for batch, ratio in ratios.items() if ratio < 20]
+    if short:
+        say(f"short of the factor of 20 that is the aim, at {' and '.join(short)} rows a batch")
     return 0
 
 
