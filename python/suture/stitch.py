@@ -105,7 +105,7 @@ class Stitch:
             ridge: relative to the mean diagonal of each covariance; None chooses 0, or 1e-10 where
                 a covariance has not full rank.
             tolerance: stop when the relative decrease of a step and the relative gradient norm fall
-                below it; at 1e-4 the objective is within about 1e-7 of its end, at 1e-5 within 1e-9.
+                below it; the objective is within about 1e-7 of its end at 1e-4, 1e-9 at 1e-5.
             max_iterations: most steps.
             metadata: model_a, layer_a, model_b, layer_b, …; tokens, alpha and the objective are
                 added.
