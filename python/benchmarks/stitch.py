@@ -244,7 +244,7 @@ def main() -> int:
     parser.add_argument("--acts-a", type=Path, help="(N, d_a) .npy, in place of the pair")
     parser.add_argument("--acts-b", type=Path, help="(N, d_b) .npy, row for row the same tokens")
     parser.add_argument("--pair", type=Path, default=ROOT / "examples" / "models" / "pair")
-    parser.add_argument("--tokens", type=int, default=400_000, help="most rows (default 400000)")
+    parser.add_argument("--tokens", type=int, default=200_000, help="most rows (default 200000)")
     parser.add_argument("--alpha", type=float, default=1.0)
     parser.add_argument("--repeats", type=int, default=5, help="of our fit; the median counts")
     parser.add_argument("--epochs", type=int, default=20, help="most, for coming within 1 %%")
