@@ -108,10 +108,12 @@ public func suture_trainer_step(
 /// of `shards` (each (N, d_in), N >= 1, of any element type), which are read where they are: memory
 /// that maps a file will do.
 ///
-/// Every row is seen once an epoch, in an order that depends on config->seed, the epoch and the
-/// number of rows in all; nothing is stored for it. A batch that an epoch has too few rows left for is
-/// completed with the first of the next epoch. A later call goes on where this one stopped; if it
-/// brings another number of rows in all, it begins a new epoch on them.
+/// Every row is seen once an epoch, in an order that depends on config->seed, the epoch, d_in and the
+/// number of rows in all; nothing is stored for it. Blocks of consecutive rows (256 KB as float32, at
+/// least 32 rows) come in random order, and rows are mixed within windows of about 65,536: what maps
+/// a file larger than memory is read in runs, once an epoch. A batch that an epoch has too few rows
+/// left for is completed with the first of the next epoch. A later call goes on where this one stopped;
+/// if it brings another number of rows in all, it begins a new epoch on them.
 ///
 /// out (NULL for none; set out->struct_size first) gets loss, explained variance and l0 as means over
 /// the steps of this call and its seconds, and dead latents and all steps and tokens as they are at

@@ -46,7 +46,8 @@ public final class Trainer {
     let scratch: ScratchPool
     private let blockRows: Int
     private var workspace: StepWorkspace?
-    private var order: TokenOrder?
+    /// Where `run` is in the rows it draws from.
+    var order: TokenOrder?
     private let busy = Atomic<Bool>(false)
 
     var weights: TrainerWeights {
@@ -155,45 +156,6 @@ public final class Trainer {
         }
     }
 
-    /// Steps of `batchSize` tokens until at least `count` are trained on, drawn in random order from
-    /// all rows of all `shards` (each (N, d_in), N >= 1, of any element type), which are not copied.
-    ///
-    /// Every row is seen once an epoch, in an order that depends on the seed, the epoch and the
-    /// number of rows. A batch that an epoch has too few rows left for is completed from the next one.
-    /// A later call goes on where this one stopped; if it brings another number of rows, it begins
-    /// a new epoch on them.
-    ///
-    /// - Returns: means over the steps of this call; `dead` as it is at the end.
-    /// - Throws: as `step`; steps before the failing one stand.
-    public func run(_ shards: [MatrixView], tokens count: Int, progress: Progress = .none) throws -> TrainingMetrics {
-        try exclusively {
-            let rows = try TokenRows(shards, dIn: dIn) { "shards[\($0)]" }
-            guard !shards.isEmpty else { throw SutureError.invalidArgument("there are 0 shards, expected at least 1") }
-            guard count >= 1 else { throw SutureError.invalidArgument("tokens is \(count), expected at least 1") }
-            let stepCount = (count - 1) / options.batchSize + 1
-            let (total, overflow) = stepCount.multipliedReportingOverflow(by: options.batchSize)
-            guard !overflow else { throw SutureError.invalidArgument("tokens is \(count), more than can be counted") }
-            if order?.rows != rows.count {
-                order = TokenOrder(rows: rows.count, seed: options.seed, epoch: order.map { $0.epoch + 1 } ?? 0)
-            }
-            let pulse = Pulse(progress, total: total)
-            var sum = TrainingMetrics()
-            for index in 0..<stepCount {
-                guard var next = order else { break }
-                pulse.base = index * options.batchSize
-                let metrics = try step(rows, next.next(options.batchSize), pulse: pulse)
-                order = next
-                sum.loss += metrics.loss / Double(stepCount)
-                sum.variance += metrics.variance / Double(stepCount)
-                sum.l0 += metrics.l0 / Double(stepCount)
-                sum.seconds += metrics.seconds
-                (sum.steps, sum.tokens, sum.dead) = (metrics.steps, metrics.tokens, metrics.dead)
-                try pulse.endUpdate()
-            }
-            return sum
-        }
-    }
-
     /// Loss and gradients on the rows of `x` (N, d_in), without a step.
     ///
     /// - Throws: as `step`.
@@ -225,7 +187,7 @@ public final class Trainer {
     }
 
     /// One step, whole or not at all.
-    private func step(_ rows: TokenRows, _ batch: [Int], pulse: Pulse) throws -> TrainingMetrics {
+    func step(_ rows: TokenRows, _ batch: [Int], pulse: Pulse) throws -> TrainingMetrics {
         let start = Pulse.nanoseconds()
         let space: StepWorkspace
         if let workspace, workspace.capacity >= batch.count {
@@ -266,7 +228,7 @@ public final class Trainer {
         return try TokenRows([x], dIn: dIn) { _ in "x" }
     }
 
-    private func exclusively<Result>(_ body: () throws -> Result) throws -> Result {
+    func exclusively<Result>(_ body: () throws -> Result) throws -> Result {
         guard !busy.exchange(true, ordering: .acquiring) else {
             throw SutureError.invalidArgument("the trainer is in use by another call, expected one call at a time")
         }
