@@ -447,9 +447,9 @@ suture_status suture_stitch_transfer_sae(const suture_stitch *stitch, const sutu
 /// Rows within 1e-6 of unit norm stay as they are.
 ///
 /// config (not NULL; a zero field stands for its default) gives the tokens a step and Adam's
-/// settings: batch_size 1 to 16777216, lr above 0 to 1e6, beta1 and beta2 from 0 to below 1,
-/// epsilon 1e-20 to 1. Memory: 12 bytes for each of the 2 d_in d_sae weights (value and moments),
-/// and with each batch 8 d_in + 24 k bytes a token; no (tokens, d_sae) matrix.
+/// settings: batch_size 1 to 16777216, lr above 0 to 1e6, lr_end 0 to 1e6, beta1 and beta2 from 0
+/// to below 1, epsilon 1e-20 to 1. Memory: 12 bytes for each of the 2 d_in d_sae weights (value and
+/// moments), and with each batch 8 d_in + 24 k bytes a token; no (tokens, d_sae) matrix.
 ///
 /// *out is the caller's, to be released with suture_trainer_destroy(). A trainer is for one call at
 /// a time: calls during another one, as from its progress callback, get
@@ -467,7 +467,7 @@ suture_status suture_trainer_create(const suture_sae *sae, const suture_train_co
 ///
 /// out (NULL for none; set out->struct_size first) gets the loss, explained variance (NaN if all
 /// rows are equal) and l0 of the batch before the update, dead latents and all steps and tokens
-/// after it, and the seconds the step took.
+/// after it, the learning rate of the step and the seconds it took.
 ///
 /// On an error the trainer is as before the call, but for a cancel that comes while the weights
 /// change: then the step is finished first, and counts. That part takes about a quarter of a step.
@@ -492,8 +492,8 @@ suture_status suture_trainer_step(suture_trainer *trainer, const suture_matrix *
 /// them.
 ///
 /// out (NULL for none; set out->struct_size first) gets loss, explained variance and l0 as means
-/// over the steps of this call and its seconds, and dead latents and all steps and tokens as they
-/// are at the end. Progress counts the tokens of this call.
+/// over the steps of this call and its seconds, and dead latents, learning rate and all steps and
+/// tokens as they are at the end. Progress counts the tokens of this call.
 ///
 /// On an error the steps before the failing one stand, the failing one is not applied, and the
 /// order of the tokens goes on with its batch; cancelling is as for suture_trainer_step(). *out is

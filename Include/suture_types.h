@@ -344,13 +344,32 @@ typedef struct suture_evaluation_report {
 // Training
 // ---------------------------------------------------------------------------------------------
 
+/// How the learning rate goes after its warm-up.
+typedef enum suture_lr_scheduler {
+    SUTURE_LR_CONSTANT = 1,
+    /// In a straight line from lr to lr_end (torch.optim.lr_scheduler.LinearLR).
+    SUTURE_LR_LINEAR = 2,
+    /// Half a cosine wave from lr to lr_end (torch.optim.lr_scheduler.CosineAnnealingLR).
+    SUTURE_LR_COSINE = 3
+} suture_lr_scheduler;
+
 /// Settings of a training run. Zero in a field stands for its default.
 typedef struct suture_train_config {
     uint64_t struct_size;
     /// Tokens a step. Default 4096.
     int64_t batch_size;
-    /// Adam's step size. Default 1e-4.
+    /// Adam's step size, before lr_scheduler. Default 1e-4.
     double lr;
+    /// Default SUTURE_LR_CONSTANT.
+    suture_lr_scheduler lr_scheduler;
+    /// Steps in which the learning rate rises: lr / lr_warm_up_steps in the first, lr in the last of
+    /// them. Default 0.
+    int64_t lr_warm_up_steps;
+    /// Where the linear and the cosine scheduler end. Default 0.
+    double lr_end;
+    /// Steps of the whole training, warm-up included: where the linear and the cosine scheduler reach
+    /// lr_end, at which later steps stay. They need it, above lr_warm_up_steps.
+    int64_t total_steps;
     /// Adam's decay rates. Defaults 0.9 and 0.999.
     double beta1;
     double beta2;
@@ -373,6 +392,8 @@ typedef struct suture_train_metrics {
     double l0;
     /// Latents that have not fired within the last 1,000,000 tokens (or since the start, if fewer).
     int64_t dead;
+    /// Learning rate of the last step.
+    double lr;
     double seconds;
 } suture_train_metrics;
 

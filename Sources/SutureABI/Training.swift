@@ -16,18 +16,6 @@ private func trainer(_ handle: UnsafeMutablePointer<suture_trainer>?) throws -> 
     try trainer(handle.map { UnsafePointer($0) })
 }
 
-private func trainingOptions(_ pointer: UnsafePointer<suture_train_config>?) throws -> TrainingOptions {
-    let config = try config(pointer, "config", defaults: suture_train_config())
-    var options = TrainingOptions()
-    if config.batch_size != 0 { options.batchSize = Int(config.batch_size) }
-    if config.lr != 0 { options.learningRate = config.lr }
-    if config.beta1 != 0 { options.beta1 = config.beta1 }
-    if config.beta2 != 0 { options.beta2 = config.beta2 }
-    if config.epsilon != 0 { options.epsilon = config.epsilon }
-    options.seed = config.seed
-    return options
-}
-
 private func write(_ metrics: TrainingMetrics, to out: UnsafeMutablePointer<suture_train_metrics>?) throws {
     guard let out else { return }
     var report = suture_train_metrics()
@@ -37,6 +25,7 @@ private func write(_ metrics: TrainingMetrics, to out: UnsafeMutablePointer<sutu
     report.explained_variance = metrics.explainedVariance
     report.l0 = metrics.l0
     report.dead = Int64(metrics.dead)
+    report.lr = metrics.learningRate
     report.seconds = metrics.seconds
     try writeReport(report, to: out, "out")
 }
@@ -52,8 +41,8 @@ private func write(_ metrics: TrainingMetrics, to out: UnsafeMutablePointer<sutu
 /// Rows within 1e-6 of unit norm stay as they are.
 ///
 /// config (not NULL; a zero field stands for its default) gives the tokens a step and Adam's
-/// settings: batch_size 1 to 16777216, lr above 0 to 1e6, beta1 and beta2 from 0 to below 1, epsilon
-/// 1e-20 to 1. Memory: 12 bytes for each of the 2 d_in d_sae weights (value and moments), and with each batch
+/// settings: batch_size 1 to 16777216, lr above 0 to 1e6, lr_end 0 to 1e6, beta1 and beta2 from 0 to
+/// below 1, epsilon 1e-20 to 1. Memory: 12 bytes for each of the 2 d_in d_sae weights (value and moments), and with each batch
 /// 8 d_in + 24 k bytes a token; no (tokens, d_sae) matrix.
 ///
 /// *out is the caller's, to be released with suture_trainer_destroy(). A trainer is for one call at a
@@ -82,7 +71,7 @@ public func suture_trainer_create(
 ///
 /// out (NULL for none; set out->struct_size first) gets the loss, explained variance (NaN if all rows
 /// are equal) and l0 of the batch before the update, dead latents and all steps and tokens after it,
-/// and the seconds the step took.
+/// the learning rate of the step and the seconds it took.
 ///
 /// On an error the trainer is as before the call, but for a cancel that comes while the weights
 /// change: then the step is finished first, and counts. That part takes about a quarter of a step.
@@ -116,8 +105,8 @@ public func suture_trainer_step(
 /// if it brings another number of rows in all, it begins a new epoch on them.
 ///
 /// out (NULL for none; set out->struct_size first) gets loss, explained variance and l0 as means over
-/// the steps of this call and its seconds, and dead latents and all steps and tokens as they are at
-/// the end. Progress counts the tokens of this call.
+/// the steps of this call and its seconds, and dead latents, learning rate and all steps and tokens as
+/// they are at the end. Progress counts the tokens of this call.
 ///
 /// On an error the steps before the failing one stand, the failing one is not applied, and the order
 /// of the tokens goes on with its batch; cancelling is as for suture_trainer_step(). *out is then

@@ -194,6 +194,9 @@ import Testing
         #expect(message { _ = try Trainer(decoder(12, 0)) }.contains("W_dec[3] is zero"))
         #expect(message { _ = try Trainer(decoder(8, 3e38)) }.contains("W_dec[2] has norm"))
         for (name, change) in [
+            ("lr_end", { $0.learningRateEnd = -1 }), ("lr_end", { $0.learningRateEnd = .nan }),
+            ("lr_warm_up_steps", { $0.learningRateWarmUpSteps = -1 }), ("total_steps", { $0.totalSteps = .max }),
+            ("total_steps", { $0.learningRateScheduler = .cosine }),
             ("lr", { $0.learningRate = 0 }), ("lr", { $0.learningRate = .infinity }), ("beta1", { $0.beta1 = 1 }),
             ("beta2", { $0.beta2 = .nan }), ("epsilon", { $0.epsilon = 0 }), ("batch_size", { $0.batchSize = 0 }),
             ("batch_size", { $0.batchSize = .max }),

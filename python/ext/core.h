@@ -143,4 +143,8 @@ const char *core_word_of(const core_word *table, int value);
 /// Up or down.
 extern const core_word core_directions[];
 
+/// The settings of a training run from keywords with the names of the fields, enumerators as words; what
+/// is not there stays 0, the default. -1 with an exception set on failure.
+int core_train_config(PyObject *keywords, suture_train_config *out);
+
 #endif

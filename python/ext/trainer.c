@@ -6,24 +6,16 @@ static suture_trainer *handle_of(PyObject *object) { return ((core_object *)obje
 
 static PyObject *metrics_dict(const suture_train_metrics *value) {
     return Py_BuildValue(
-        "{s:K,s:K,s:d,s:d,s:d,s:L,s:d}", "steps", (unsigned long long)value->steps, "tokens",
+        "{s:K,s:K,s:d,s:d,s:d,s:L,s:d,s:d}", "steps", (unsigned long long)value->steps, "tokens",
         (unsigned long long)value->tokens, "loss", value->loss, "explained_variance", value->explained_variance, "l0",
-        value->l0, "dead", (long long)value->dead, "seconds", value->seconds);
+        value->l0, "dead", (long long)value->dead, "lr", value->lr, "seconds", value->seconds);
 }
 
-static PyObject *create(PyObject *module, PyObject *args) {
+static PyObject *create(PyObject *module, PyObject *args, PyObject *options) {
     core_state *state = core_state_of(module);
     PyObject *sae;
-    long long batch_size;
-    unsigned long long seed;
-    suture_train_config config = {.struct_size = sizeof config};
-    if (!PyArg_ParseTuple(
-            args, "O!LddddK", state->sae, &sae, &batch_size, &config.lr, &config.beta1, &config.beta2,
-            &config.epsilon, &seed)) {
-        return NULL;
-    }
-    config.batch_size = batch_size;
-    config.seed = seed;
+    suture_train_config config;
+    if (!PyArg_ParseTuple(args, "O!", state->sae, &sae) || core_train_config(options, &config) < 0) return NULL;
     if (core_read(sae) < 0) return NULL;
     suture_trainer *handle = NULL;
     core_call call;
@@ -156,8 +148,8 @@ static PyType_Spec spec = {
 };
 
 static PyMethodDef functions[] = {
-    {"trainer_create", create, METH_VARARGS,
-     "trainer_create(sae, batch_size, lr, beta1, beta2, epsilon, seed)."},
+    {"trainer_create", (PyCFunction)(void (*)(void))create, METH_VARARGS | METH_KEYWORDS,
+     "trainer_create(sae, /, *, settings of suture_train_config)."},
     {NULL, NULL, 0, NULL},
 };
 

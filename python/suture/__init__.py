@@ -19,6 +19,7 @@ from types import ModuleType
 from ._core import FormatError, InternalError, NumericalError, SutureError, UnsupportedError
 from ._core import version as __version__
 from ._inputs import width
+from ._train_options import TrainOptions
 from .activations import Activations, check_paired
 from .codes import SparseCodes
 from .evaluation import Evaluation
@@ -47,6 +48,7 @@ __all__ = [
     "Stitch",
     "SutureError",
     "SutureWarning",
+    "TrainOptions",
     "TrainRun",
     "Trainer",
     "TrainingInterrupted",

@@ -165,11 +165,16 @@ class Trainer:
 
 def trainer_create(
     sae: SAE,
-    batch_size: int,
-    lr: float,
-    beta1: float,
-    beta2: float,
-    epsilon: float,
-    seed: int,
     /,
+    *,
+    batch_size: int = 0,
+    lr: float = 0,
+    lr_scheduler: str | None = None,
+    lr_warm_up_steps: int = 0,
+    lr_end: float = 0,
+    total_steps: int = 0,
+    beta1: float = 0,
+    beta2: float = 0,
+    epsilon: float = 0,
+    seed: int = 0,
 ) -> Trainer: ...

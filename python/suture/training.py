@@ -7,15 +7,16 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from ._arguments import instance, integer, named, real
+from ._arguments import instance, integer, named
 from ._inputs import Acts, Array, Stream, output, rows
 from ._progress import Meter, Progress
+from ._train_options import DEFAULT_BATCH_SIZE, TrainOptions, core_settings, with_total_steps
 from .sae import SAE
 
 __all__ = ["TrainRun", "Trainer", "TrainingInterrupted", "train"]
@@ -32,7 +33,8 @@ class TrainRun:
         sae: the trained SAE.
         history: one dict for each `log_every` steps: steps and tokens so far; loss (mean over
             tokens of |x - x_hat|²), explained_variance and l0, means over these steps; dead:
-            latents that have not fired within the last 1,000,000 tokens; seconds of these steps.
+            latents that have not fired within the last 1,000,000 tokens; lr of the last step;
+            seconds of these steps.
         trainer: to go on from here.
     """
 
@@ -71,11 +73,7 @@ class Trainer:
 
     Args:
         sae: where to begin; it is copied. Decoder norms go into the encoder first.
-        batch_size: tokens a step.
-        lr: Adam's step size.
-        betas: Adam's decay rates, each above 0 and below 1.
-        epsilon: added to the root of Adam's second moment.
-        seed: of the order of the tokens, 0 to 2**64 - 1.
+        options: settings of training, see `TrainOptions`.
 
     Raises:
         UnsupportedError: `sae` is not topk, normalises its input, or rescales by decoder norms.
@@ -88,34 +86,13 @@ class Trainer:
     True
     """
 
-    def __init__(
-        self,
-        sae: SAE,
-        *,
-        batch_size: int = 4096,
-        lr: float = 1e-4,
-        betas: tuple[float, float] = (0.9, 0.999),
-        epsilon: float = 1e-8,
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, sae: SAE, **options: Unpack[TrainOptions]) -> None:
         instance("sae", sae, SAE, "suture.SAE")
-        try:
-            beta1, beta2 = betas
-        except (TypeError, ValueError):
-            raise TypeError(f"betas is {betas!r}, expected two numbers") from None
-        self.batch_size = integer("batch_size", batch_size, 1, 2**31 - 1)
-        below_one = float(np.nextafter(1.0, 0.0))
+        settings = core_settings(options)
+        self.batch_size: int = settings.setdefault("batch_size", DEFAULT_BATCH_SIZE)
         sae._metadata.tell_core()
         with named(beta1="betas[0]", beta2="betas[1]"):
-            self._core = _core.trainer_create(
-                sae._core,
-                self.batch_size,
-                real("lr", lr, above=True),
-                real("betas[0]", beta1, above=True, most=below_one),
-                real("betas[1]", beta2, above=True, most=below_one),
-                real("epsilon", epsilon, above=True),
-                integer("seed", seed, 0, 2**64 - 1),
-            )
+            self._core = _core.trainer_create(sae._core, **settings)
         self.history: list[Row] = []
         """One dict for each `log_every` steps of all runs; see `TrainRun`."""
         self._d_in, self._d_sae = sae.d_in, sae.d_sae
@@ -144,13 +121,20 @@ class Trainer:
         Returns:
             The rows that this run added to `history`.
         """
-        stream = Stream(acts, "acts", (self._d_in, "d_in"))
+        shards = Stream(acts, "acts", (self._d_in, "d_in")).whole()
+        return self._run(shards, _wanted(tokens, shards), log_every, progress, callback)
+
+    def _run(
+        self,
+        shards: list[_core.Rows],
+        wanted: int,
+        log_every: int,
+        progress: Progress,
+        callback: Callable[[Row], object] | None,
+    ) -> list[Row]:
         every = integer("log_every", log_every, 1)
         if callback is not None and not callable(callback):
             raise TypeError(f"callback is {callback!r}, expected a function or None")
-        shards = stream.whole()
-        available = sum(shard.rows for shard in shards)
-        wanted = available if tokens is None else integer("tokens", tokens, 1, 2**62)
         begun = len(self.history)
         done = 0
         with Meter(progress, "train", wanted) as meter:
@@ -227,20 +211,17 @@ def train(
     acts: Acts,
     *,
     tokens: int | None = None,
-    batch_size: int = 4096,
-    lr: float = 1e-4,
-    betas: tuple[float, float] = (0.9, 0.999),
-    epsilon: float = 1e-8,
-    seed: int = 0,
     log_every: int = 10,
     progress: Progress = True,
     callback: Callable[[Row], object] | None = None,
+    **options: Unpack[TrainOptions],
 ) -> TrainRun:
     """Train a TopK SAE, from a random start or a transferred one. `sae` itself stays as it is.
 
     Args:
-        sae, batch_size, lr, betas, epsilon, seed: as for `Trainer`.
+        sae: where to begin.
         acts, tokens, log_every, progress, callback: as for `Trainer.run`.
+        options: settings of training, see `TrainOptions`.
 
     Raises:
         TrainingInterrupted: Ctrl-C; a KeyboardInterrupt with the run so far.
@@ -251,12 +232,22 @@ def train(
     >>> run
     TrainRun(10 steps, 1000 tokens, SAE(topk, d_in=8, d_sae=32, k=4))
     """
-    trainer = Trainer(sae, batch_size=batch_size, lr=lr, betas=betas, epsilon=epsilon, seed=seed)
+    instance("sae", sae, SAE, "suture.SAE")
+    shards = Stream(acts, "acts", (sae.d_in, "d_in")).whole()
+    wanted = _wanted(tokens, shards)
+    trainer = Trainer(sae, **with_total_steps(options, wanted))
     try:
-        trainer.run(acts, tokens, log_every=log_every, progress=progress, callback=callback)
+        trainer._run(shards, wanted, log_every, progress, callback)
     except KeyboardInterrupt as error:
         raise TrainingInterrupted(TrainRun(trainer.sae, trainer.history, trainer)) from error
     return TrainRun(trainer.sae, trainer.history, trainer)
+
+
+def _wanted(tokens: int | None, shards: list[_core.Rows]) -> int:
+    """Tokens to train on."""
+    if tokens is None:
+        return sum(shard.rows for shard in shards)
+    return integer("tokens", tokens, 1, 2**62)
 
 
 @contextmanager

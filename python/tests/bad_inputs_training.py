@@ -32,6 +32,43 @@ for target, given in (
     row(target, lambda _, g=given: g(betas=(0, 0.9)), ValueError, "betas[0]", "0.0", "expected")
     bad_numbers(target, "batch_size", lambda v, g=given: g(batch_size=v), 0, -1, 2**31, "8", None)
     bad_numbers(target, "lr", lambda v, g=given: g(lr=v), 0.0, -1.0, float("nan"), "x", None)
+    for name, values in (
+        ("lr_end", (-1.0, float("nan"), 1e7, "x", None)),
+        ("lr_warm_up_steps", (-1, 2**53, None)),
+        ("total_steps", (0, -1, 2**53, "8")),
+    ):
+        bad_numbers(target, name, lambda v, g=given, n=name: g(**{n: v}), *values)
+    row(
+        target,
+        lambda _, g=given: g(lr_scheduler="step"),
+        ValueError,
+        "lr_scheduler",
+        "'step'",
+        "expected one of 'constant'",
+    )
+    row(
+        target,
+        lambda _, g=given: g(lr_scheduler=1),
+        TypeError,
+        "lr_scheduler",
+        "1",
+        "expected one of",
+    )
+    row(
+        target,
+        lambda _, g=given: g(lr_scheduler="linear", lr_warm_up_steps=5, total_steps=5),
+        ValueError,
+        "total_steps",
+        "5",
+        "expected more than lr_warm_up_steps = 5",
+    )
+    row(
+        target,
+        lambda _, g=given: g(learning_rate=1e-3),
+        TypeError,
+        "learning_rate",
+        "expected batch_size, lr",
+    )
     bad_numbers(target, "epsilon", lambda v, g=given: g(epsilon=v), 0.0, -1.0, float("inf"), None)
     bad_numbers(target, "seed", lambda v, g=given: g(seed=v), -1, 2**64, None)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import Any, is_typeddict
 
 import bad_inputs_moments  # noqa: F401
 import bad_inputs_sae  # noqa: F401
@@ -54,6 +54,9 @@ def public() -> set[str]:
         elif inspect.isfunction(value):
             if takes_something(value):
                 found.add(name)
+        elif is_typeddict(value):
+            # Checked where it is given.
+            continue
         elif inspect.isclass(value) and not issubclass(value, BaseException):
             for attribute, member in vars(value).items():
                 function = getattr(member, "__func__", member)

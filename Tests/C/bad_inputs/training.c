@@ -43,6 +43,12 @@ void training_rows(void) {
     TRAIN_ROW("lr|-1", "negative", lr, -1);
     TRAIN_ROW("lr|nan", "NaN", lr, NAN);
     TRAIN_ROW("lr|inf", "infinite", lr, INFINITY);
+    TRAIN_ROW("lr_scheduler|9", "unknown", lr_scheduler, (suture_lr_scheduler)9);
+    TRAIN_ROW("lr_warm_up_steps|-1", "negative", lr_warm_up_steps, -1);
+    TRAIN_ROW("total_steps|-1", "negative", total_steps, -1);
+    TRAIN_ROW("total_steps|0|cosine", "not given", lr_scheduler, SUTURE_LR_COSINE);
+    TRAIN_ROW("lr_end|-1", "negative", lr_end, -1);
+    TRAIN_ROW("lr_end|nan", "NaN", lr_end, NAN);
     TRAIN_ROW("beta1|1", "not below 1", beta1, 1);
     TRAIN_ROW("beta1|-0.5", "negative", beta1, -0.5);
     TRAIN_ROW("beta2|nan", "NaN", beta2, NAN);

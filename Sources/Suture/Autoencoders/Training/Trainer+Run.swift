@@ -9,7 +9,7 @@ extension Trainer {
     /// from the next one. A later call goes on where this one stopped; if it brings another number of
     /// rows, it begins a new epoch on them.
     ///
-    /// - Returns: means over the steps of this call; `dead` as it is at the end.
+    /// - Returns: means over the steps of this call; `dead` and `learningRate` as they are at the end.
     /// - Throws: as `step`; steps before the failing one stand.
     public func run(_ shards: [MatrixView], tokens count: Int, progress: Progress = .none) throws -> TrainingMetrics {
         try exclusively {
@@ -35,6 +35,7 @@ extension Trainer {
                 sum.l0 += metrics.l0 / Double(stepCount)
                 sum.seconds += metrics.seconds
                 (sum.steps, sum.tokens, sum.dead) = (metrics.steps, metrics.tokens, metrics.dead)
+                sum.learningRate = metrics.learningRate
                 try pulse.endUpdate()
             }
             return sum

@@ -27,7 +27,7 @@ private struct AdamStep {
         oneMinusBeta1 = Float(1 - options.beta1)
         beta2 = Float(options.beta2)
         oneMinusBeta2 = Float(1 - options.beta2)
-        stepSize = Float(options.learningRate / (1 - pow(options.beta1, Double(step))))
+        stepSize = Float(options.learningRate(after: step - 1) / (1 - pow(options.beta1, Double(step))))
         rootCorrection2 = Float((1 - pow(options.beta2, Double(step))).squareRoot())
         epsilon = Float(options.epsilon)
     }

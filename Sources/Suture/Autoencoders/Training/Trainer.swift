@@ -212,6 +212,7 @@ public final class Trainer {
         metrics.loss = totals.errorSquares / count
         metrics.variance = totals.variance
         metrics.l0 = totals.active / count
+        metrics.learningRate = options.learningRate(after: steps - 1)
         for latent in 0..<dSAE {
             let fired = lastFired.pointer[latent]
             if fired == 0 || tokens - fired >= Trainer.deadWindow { metrics.dead += 1 }

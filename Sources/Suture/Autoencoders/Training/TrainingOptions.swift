@@ -5,8 +5,16 @@
 public struct TrainingOptions: Sendable, Equatable {
     /// Tokens a step.
     public var batchSize = 4096
-    /// Adam's step size, constant.
+    /// Adam's step size, before `learningRateScheduler`.
     public var learningRate = 1e-4
+    public var learningRateScheduler = LearningRateScheduler.constant
+    /// Steps in which the learning rate rises to `learningRate` in a straight line.
+    public var learningRateWarmUpSteps = 0
+    /// Where the linear and the cosine scheduler end.
+    public var learningRateEnd = 0.0
+    /// Steps of the whole training, warm-up included: when the linear and the cosine scheduler end,
+    /// which need it.
+    public var totalSteps = 0
     /// Decay of the first moments.
     public var beta1 = 0.9
     /// Decay of the second moments.
@@ -20,9 +28,8 @@ public struct TrainingOptions: Sendable, Equatable {
 
     /// - Throws: `SutureError.invalidArgument` for a setting outside its range.
     func validate() throws {
-        // Steps of 1e6 and roots of 1e-20 keep every update finite in float32, whatever the data.
+        try validateLearningRate()
         for (name, value, valid, range) in [
-            ("lr", learningRate, learningRate > 0 && learningRate <= 1e6, "above 0, at most 1e6"),
             ("beta1", beta1, beta1 >= 0 && beta1 < 1, "from 0 to below 1"),
             ("beta2", beta2, beta2 >= 0 && beta2 < 1, "from 0 to below 1"),
             ("epsilon", epsilon, epsilon >= 1e-20 && epsilon <= 1, "from 1e-20 to 1"),
@@ -50,6 +57,8 @@ public struct TrainingMetrics: Sendable, Equatable {
     /// Latents that have not fired within the last `Trainer.deadWindow` tokens, or since the start
     /// if that is less.
     public var dead = 0
+    /// Of the last step.
+    public var learningRate = 0.0
     public var seconds = 0.0
 
     /// 1 - loss / variance; NaN where all tokens of the batch are the same.

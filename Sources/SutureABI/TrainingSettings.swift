@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+import CSutureTypes
+import Suture
+
+/// A suture_train_config, its zeros replaced by the defaults. Ranges are checked where it is used.
+func trainingOptions(_ pointer: UnsafePointer<suture_train_config>?) throws -> TrainingOptions {
+    let config = try config(pointer, "config", defaults: suture_train_config())
+    var options = TrainingOptions()
+    if config.batch_size != 0 { options.batchSize = Int(config.batch_size) }
+    if config.lr != 0 { options.learningRate = config.lr }
+    switch config.lr_scheduler {
+    case SUTURE_LR_CONSTANT, suture_lr_scheduler(rawValue: 0): options.learningRateScheduler = .constant
+    case SUTURE_LR_LINEAR: options.learningRateScheduler = .linear
+    case SUTURE_LR_COSINE: options.learningRateScheduler = .cosine
+    default:
+        throw SutureError.invalidArgument(
+            "config->lr_scheduler is \(config.lr_scheduler.rawValue), expected SUTURE_LR_CONSTANT, _LINEAR or _COSINE")
+    }
+    options.learningRateWarmUpSteps = Int(config.lr_warm_up_steps)
+    options.learningRateEnd = config.lr_end
+    options.totalSteps = Int(config.total_steps)
+    if config.beta1 != 0 { options.beta1 = config.beta1 }
+    if config.beta2 != 0 { options.beta2 = config.beta2 }
+    if config.epsilon != 0 { options.epsilon = config.epsilon }
+    options.seed = config.seed
+    return options
+}

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The settings that `Trainer` and `train` share, and their checks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypedDict
+
+import numpy as np
+
+from ._arguments import integer, real, word
+
+__all__ = ["DEFAULT_BATCH_SIZE", "TrainOptions", "core_settings", "with_total_steps"]
+
+DEFAULT_BATCH_SIZE = 4096
+
+LRScheduler = Literal["constant", "linear", "cosine"]
+LR_SCHEDULERS = ("constant", "linear", "cosine")
+
+_STEPS = 2**52
+_BELOW_ONE = float(np.nextafter(1.0, 0.0))
+
+
+class TrainOptions(TypedDict, total=False):
+    """Settings of training, as keywords of `Trainer` and `train`; each has a default.
+
+    Attributes:
+        batch_size: tokens a step, 4096.
+        lr: Adam's step size, 1e-4.
+        lr_scheduler: "constant" (default), "linear" or "cosine": how the learning rate goes from
+            `lr` to `lr_end`, between the warm-up and `total_steps`; it stays at `lr_end` then.
+        lr_warm_up_steps: steps in which the learning rate rises in a straight line from
+            `lr / lr_warm_up_steps` to `lr`; 0.
+        lr_end: where the linear and the cosine scheduler end; 0.
+        total_steps: steps of the whole training, warm-up included, for the linear and the cosine
+            scheduler. `train` takes it from `tokens`.
+        betas: Adam's decay rates, each above 0 and below 1; (0.9, 0.999).
+        epsilon: added to the root of Adam's second moment; 1e-8.
+        seed: of the order of the tokens, 0 to 2**64 - 1; 0.
+
+    >>> import numpy as np, suture
+    >>> options: suture.TrainOptions = {"lr_scheduler": "cosine", "lr_warm_up_steps": 2}
+    >>> x = np.random.default_rng(0).normal(size=(400, 8)).astype(np.float32)
+    >>> sae = suture.SAE.init(8, 32, k=4)
+    >>> run = suture.train(sae, x, batch_size=100, log_every=1, lr=1e-3, **options)
+    >>> [round(row["lr"], 6) for row in run.history]
+    [0.0005, 0.001, 0.001, 0.0005]
+    """
+
+    batch_size: int
+    lr: float
+    lr_scheduler: LRScheduler
+    lr_warm_up_steps: int
+    lr_end: float
+    total_steps: int
+    betas: tuple[float, float]
+    epsilon: float
+    seed: int
+
+
+# What each option becomes among the settings of the core.
+_CHECKS: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "batch_size": lambda v: {"batch_size": integer("batch_size", v, 1, 2**31 - 1)},
+    "lr": lambda v: {"lr": real("lr", v, above=True)},
+    "lr_scheduler": lambda v: {"lr_scheduler": word("lr_scheduler", v, LR_SCHEDULERS)},
+    "lr_warm_up_steps": lambda v: {"lr_warm_up_steps": integer("lr_warm_up_steps", v, 0, _STEPS)},
+    "lr_end": lambda v: {"lr_end": real("lr_end", v)},
+    "total_steps": lambda v: {"total_steps": integer("total_steps", v, 1, _STEPS)},
+    "betas": lambda v: _betas(v),
+    "epsilon": lambda v: {"epsilon": real("epsilon", v, above=True)},
+    "seed": lambda v: {"seed": integer("seed", v, 0, 2**64 - 1)},
+}
+assert set(_CHECKS) == set(TrainOptions.__annotations__)
+
+
+def _betas(betas: Any) -> dict[str, Any]:
+    try:
+        beta1, beta2 = betas
+    except (TypeError, ValueError):
+        raise TypeError(f"betas is {betas!r}, expected two numbers") from None
+    return {
+        "beta1": real("betas[0]", beta1, above=True, most=_BELOW_ONE),
+        "beta2": real("betas[1]", beta2, above=True, most=_BELOW_ONE),
+    }
+
+
+def core_settings(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Checks `TrainOptions`, and gives the core's settings for those that are there.
+
+    Raises:
+        TypeError: an option of another name or type.
+        ValueError: one out of range.
+    """
+    settings: dict[str, Any] = {}
+    for name, value in options.items():
+        if name not in _CHECKS:
+            raise TypeError(f"{name} is no option of training, expected {', '.join(_CHECKS)}")
+        settings |= _CHECKS[name](value)
+    return settings
+
+
+def with_total_steps(options: TrainOptions, tokens: int) -> TrainOptions:
+    """The options, with the steps that `tokens` take where a scheduler needs them and they are not
+    given."""
+    if "total_steps" in options or options.get("lr_scheduler", "constant") == "constant":
+        return options
+    batch_size = integer("batch_size", options.get("batch_size", DEFAULT_BATCH_SIZE), 1)
+    return {**options, "total_steps": -(-tokens // batch_size)}
