@@ -22,6 +22,15 @@ func trainingOptions(_ pointer: UnsafePointer<suture_train_config>?) throws -> T
     if config.beta1 != 0 { options.beta1 = config.beta1 }
     if config.beta2 != 0 { options.beta2 = config.beta2 }
     if config.epsilon != 0 { options.epsilon = config.epsilon }
+    if config.max_grad_norm != 0 { options.maxGradientNorm = config.max_grad_norm }
+    switch config.decoder_norm {
+    case SUTURE_DECODER_NORM_UNIT: options.decoderNorm = .unit
+    case SUTURE_DECODER_NORM_UNIT_UNPROJECTED, suture_decoder_norm(rawValue: 0): options.decoderNorm = .unitUnprojected
+    default:
+        throw SutureError.invalidArgument(
+            "config->decoder_norm is \(config.decoder_norm.rawValue), expected SUTURE_DECODER_NORM_UNIT or "
+                + "_UNIT_UNPROJECTED")
+    }
     options.seed = config.seed
     return options
 }

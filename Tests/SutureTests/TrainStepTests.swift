@@ -197,6 +197,7 @@ import Testing
             ("lr_end", { $0.learningRateEnd = -1 }), ("lr_end", { $0.learningRateEnd = .nan }),
             ("lr_warm_up_steps", { $0.learningRateWarmUpSteps = -1 }), ("total_steps", { $0.totalSteps = .max }),
             ("total_steps", { $0.learningRateScheduler = .cosine }),
+            ("max_grad_norm", { $0.maxGradientNorm = 0 }), ("max_grad_norm", { $0.maxGradientNorm = .nan }),
             ("lr", { $0.learningRate = 0 }), ("lr", { $0.learningRate = .infinity }), ("beta1", { $0.beta1 = 1 }),
             ("beta2", { $0.beta2 = .nan }), ("epsilon", { $0.epsilon = 0 }), ("batch_size", { $0.batchSize = 0 }),
             ("batch_size", { $0.batchSize = .max }),

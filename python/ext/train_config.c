@@ -5,6 +5,9 @@
 static const core_word lr_schedulers[] = {
     {"constant", SUTURE_LR_CONSTANT}, {"linear", SUTURE_LR_LINEAR}, {"cosine", SUTURE_LR_COSINE}, {NULL, 0},
 };
+static const core_word decoder_norms[] = {
+    {"unit", SUTURE_DECODER_NORM_UNIT}, {"unit_unprojected", SUTURE_DECODER_NORM_UNIT_UNPROJECTED}, {NULL, 0},
+};
 
 /// The enumerator of a word, 0 for NULL.
 static int optional_word(const core_word *table, const char *argument, const char *word, int *out) {
@@ -15,21 +18,23 @@ static int optional_word(const core_word *table, const char *argument, const cha
 int core_train_config(PyObject *keywords, suture_train_config *out) {
     static char *names[] = {
         "batch_size", "lr", "lr_scheduler", "lr_warm_up_steps", "lr_end", "total_steps", "beta1", "beta2", "epsilon",
-        "seed", NULL,
+        "max_grad_norm", "decoder_norm", "seed", NULL,
     };
     suture_train_config config = {.struct_size = sizeof config};
     long long batch_size = 0, lr_warm_up_steps = 0, total_steps = 0;
     unsigned long long seed = 0;
-    const char *lr_scheduler = NULL;
+    const char *lr_scheduler = NULL, *decoder_norm = NULL;
     PyObject *none = PyTuple_New(0);
     if (!none) return -1;
     int parsed = PyArg_ParseTupleAndKeywords(
-        none, keywords, "|$LdsLdLdddK", names, &batch_size, &config.lr, &lr_scheduler, &lr_warm_up_steps,
-        &config.lr_end, &total_steps, &config.beta1, &config.beta2, &config.epsilon, &seed);
+        none, keywords, "|$LdsLdLddddsK", names, &batch_size, &config.lr, &lr_scheduler, &lr_warm_up_steps,
+        &config.lr_end, &total_steps, &config.beta1, &config.beta2, &config.epsilon, &config.max_grad_norm, &decoder_norm, &seed);
     Py_DECREF(none);
     int value;
     if (!parsed || optional_word(lr_schedulers, "lr_scheduler", lr_scheduler, &value) < 0) return -1;
     config.lr_scheduler = (suture_lr_scheduler)value;
+    if (optional_word(decoder_norms, "decoder_norm", decoder_norm, &value) < 0) return -1;
+    config.decoder_norm = (suture_decoder_norm)value;
     config.batch_size = batch_size;
     config.lr_warm_up_steps = lr_warm_up_steps;
     config.total_steps = total_steps;

@@ -176,5 +176,7 @@ def trainer_create(
     beta1: float = 0,
     beta2: float = 0,
     epsilon: float = 0,
+    max_grad_norm: float = 0,
+    decoder_norm: str | None = None,
     seed: int = 0,
 ) -> Trainer: ...

@@ -15,7 +15,9 @@ __all__ = ["DEFAULT_BATCH_SIZE", "TrainOptions", "core_settings", "with_total_st
 DEFAULT_BATCH_SIZE = 4096
 
 LRScheduler = Literal["constant", "linear", "cosine"]
+DecoderNorm = Literal["unit", "unit_unprojected"]
 LR_SCHEDULERS = ("constant", "linear", "cosine")
+DECODER_NORMS = ("unit", "unit_unprojected")
 
 _STEPS = 2**52
 _BELOW_ONE = float(np.nextafter(1.0, 0.0))
@@ -36,6 +38,11 @@ class TrainOptions(TypedDict, total=False):
             scheduler. `train` takes it from `tokens`.
         betas: Adam's decay rates, each above 0 and below 1; (0.9, 0.999).
         epsilon: added to the root of Adam's second moment; 1e-8.
+        max_grad_norm: larger gradients (their norm over all weights together) are scaled down to
+            it, as by torch.nn.utils.clip_grad_norm_; None.
+        decoder_norm: "unit_unprojected" (default): decoder rows are divided by their norms after
+            each step, and nothing else. "unit": so too, and a row's gradient loses its component
+            along the row before it is clipped and enters Adam.
         seed: of the order of the tokens, 0 to 2**64 - 1; 0.
 
     >>> import numpy as np, suture
@@ -55,6 +62,8 @@ class TrainOptions(TypedDict, total=False):
     total_steps: int
     betas: tuple[float, float]
     epsilon: float
+    max_grad_norm: float | None
+    decoder_norm: DecoderNorm
     seed: int
 
 
@@ -68,6 +77,10 @@ _CHECKS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "total_steps": lambda v: {"total_steps": integer("total_steps", v, 1, _STEPS)},
     "betas": lambda v: _betas(v),
     "epsilon": lambda v: {"epsilon": real("epsilon", v, above=True)},
+    "max_grad_norm": lambda v: (
+        {} if v is None else {"max_grad_norm": real("max_grad_norm", v, above=True)}
+    ),
+    "decoder_norm": lambda v: {"decoder_norm": word("decoder_norm", v, DECODER_NORMS)},
     "seed": lambda v: {"seed": integer("seed", v, 0, 2**64 - 1)},
 }
 assert set(_CHECKS) == set(TrainOptions.__annotations__)

@@ -35,6 +35,7 @@ for target, given in (
     for name, values in (
         ("lr_end", (-1.0, float("nan"), 1e7, "x", None)),
         ("lr_warm_up_steps", (-1, 2**53, None)),
+        ("max_grad_norm", (0.0, -1.0, float("nan"), 1e-30, "x")),
         ("total_steps", (0, -1, 2**53, "8")),
     ):
         bad_numbers(target, name, lambda v, g=given, n=name: g(**{n: v}), *values)
@@ -53,6 +54,14 @@ for target, given in (
         "lr_scheduler",
         "1",
         "expected one of",
+    )
+    row(
+        target,
+        lambda _, g=given: g(decoder_norm="one"),
+        ValueError,
+        "decoder_norm",
+        "'one'",
+        "expected one of 'unit'",
     )
     row(
         target,

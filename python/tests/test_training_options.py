@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options of training against what others compute: torch's schedulers."""
+"""The options of training against what others compute: torch's schedulers, clipping and Adam."""
 
 from __future__ import annotations
 
@@ -9,9 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_training_torch import NAMES, dense_loss, parameters, start
 from torch.optim import lr_scheduler as schedulers
 
 import suture
+
+LIMIT = 10.0
+STEPS: list[suture.TrainOptions] = [
+    {"decoder_norm": "unit"},
+    {"max_grad_norm": LIMIT},
+    {"max_grad_norm": LIMIT, "decoder_norm": "unit"},
+]
 
 
 def torch_rates(
@@ -86,3 +94,77 @@ def test_train_fills_in_the_steps(rng: np.random.Generator) -> None:
     # Without `tokens` as many as there are rows.
     rows = suture.train(sae, x, batch_size=50, lr_scheduler="linear", log_every=1).history
     assert [row["lr"] for row in rows] == [1e-4, 5e-5]
+
+
+@pytest.mark.parametrize("options", STEPS, ids=str)
+@pytest.mark.parametrize("subtract", [False, True])
+def test_steps_are_those_of_torch(
+    options: suture.TrainOptions, subtract: bool, rng: np.random.Generator
+) -> None:
+    """Clipping and the treatment of decoder norms, in the order of dictionary_learning: project,
+    clip, Adam, normalise."""
+    lr = 1e-3
+    trainer = suture.Trainer(start(48, 256, 12, subtract, rng), lr=lr, **options)
+    begun = trainer.sae
+    p = parameters(begun)
+    adam = torch.optim.Adam(list(p.values()), lr=lr)
+    limit, norms = options.get("max_grad_norm"), []
+    for step in range(20):
+        x = ((1 + step % 3) / 2 * (rng.standard_normal((200, 48)) + 0.3)).astype(np.float32)
+        loss = dense_loss(p, torch.from_numpy(x), begun)
+        for parameter, gradient in zip(
+            p.values(), torch.autograd.grad(loss, list(p.values())), strict=True
+        ):
+            parameter.grad = gradient
+        rows, gradient = p["W_dec"].detach(), p["W_dec"].grad
+        assert gradient is not None
+        if options.get("decoder_norm") == "unit":
+            gradient -= (gradient * rows).sum(1, keepdim=True) * rows
+        if limit is not None:
+            norms.append(float(torch.nn.utils.clip_grad_norm_(list(p.values()), limit)))
+        adam.step()
+        with torch.no_grad():
+            p["W_dec"] /= p["W_dec"].norm(dim=1, keepdim=True)
+        assert trainer.step(x)["loss"] == pytest.approx(loss.item(), rel=1e-6)
+    if limit == LIMIT:
+        # Some steps are clipped, others are not: their sizes differ from one to the next.
+        assert min(norms) < LIMIT < max(norms), norms
+    for name in NAMES:
+        found, expected = getattr(trainer.sae, name), p[name].detach().numpy()
+        off = np.abs(found - expected)
+        assert np.abs(found - getattr(begun, name)).max() > 10 * lr, name
+        # See test_training_torch for the few weights that rounding decides.
+        assert (off > 1e-6).mean() < 2e-3, (name, (off > 1e-6).mean())
+        assert off.max() < lr, (name, off.max())
+
+
+def test_options_change_the_step(rng: np.random.Generator) -> None:
+    """Adam does not feel a constant factor of all gradients, so the second step is compared."""
+    sae = start(48, 256, 12, False, rng)
+    batches = [scale * rng.standard_normal((200, 48)).astype(np.float32) for scale in (1, 5)]
+    results = []
+    for options in ({}, *STEPS):
+        trainer = suture.Trainer(sae, lr=1e-3, **options)  # type: ignore[arg-type]
+        for batch in batches:
+            trainer.step(batch)
+        results.append(trainer.sae.W_dec)
+    for i, one in enumerate(results):
+        for other in results[:i]:
+            assert np.abs(one - other).max() > 1e-5
+
+
+def test_clipping_gives_the_same_bits_for_any_number_of_threads(rng: np.random.Generator) -> None:
+    x = rng.standard_normal((300, 48)).astype(np.float32)
+    sae = start(48, 500, 12, True, rng)
+    found = []
+    try:
+        for threads in (1, 2, 5):
+            suture.set_threads(threads)
+            trainer = suture.Trainer(sae, lr=1e-2, max_grad_norm=0.1, decoder_norm="unit")
+            for _ in range(3):
+                trainer.step(x)
+            found.append(trainer.sae.W_enc)
+    finally:
+        suture.set_threads(0)
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])

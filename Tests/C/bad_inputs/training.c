@@ -49,6 +49,9 @@ void training_rows(void) {
     TRAIN_ROW("total_steps|0|cosine", "not given", lr_scheduler, SUTURE_LR_COSINE);
     TRAIN_ROW("lr_end|-1", "negative", lr_end, -1);
     TRAIN_ROW("lr_end|nan", "NaN", lr_end, NAN);
+    TRAIN_ROW("max_grad_norm|-1", "negative", max_grad_norm, -1);
+    TRAIN_ROW("max_grad_norm|nan", "NaN", max_grad_norm, NAN);
+    TRAIN_ROW("decoder_norm|9", "unknown", decoder_norm, (suture_decoder_norm)9);
     TRAIN_ROW("beta1|1", "not below 1", beta1, 1);
     TRAIN_ROW("beta1|-0.5", "negative", beta1, -0.5);
     TRAIN_ROW("beta2|nan", "NaN", beta2, NAN);

@@ -69,20 +69,25 @@ extension StepMemory {
 
 extension Trainer {
     /// Latents of one piece of parallel work.
-    private static var latentBlock: Int { 16 }
+    static var latentBlock: Int { 16 }
 
-    /// Runs `body` on blocks of latents in parallel, with scratch for two gradient rows and the
-    /// block's biases.
-    private func forLatentBlocks(
-        _ pulse: Pulse?, done: Int = 0,
-        _ body: @escaping @Sendable (_ latents: Range<Int>, _ scratch: UnsafeMutablePointer<Float>) -> Void
+    /// Runs `body` on blocks of latents in parallel, with scratch for one latent's gradients from
+    /// `source` and the block's biases.
+    func forLatentBlocks(
+        of source: some LatentGradients, _ pulse: Pulse?,
+        _ body: @escaping @Sendable (_ latents: Range<Int>, _ scratch: LatentScratch) -> Void
     ) throws {
-        let (dIn, dSAE, width) = (dIn, dSAE, Trainer.latentBlock)
+        let (dIn, dSAE, width, done) = (dIn, dSAE, Trainer.latentBlock, source.rows)
+        let staging = source.stagingSize(dIn: dIn, latents: width)
+        let shared = Unchecked(source)
         try parallelFor((dSAE + width - 1) / width, progress: pulse?.repeated ?? .none) { block in
-            withUnsafeTemporaryAllocation(of: Float.self, capacity: 2 * dIn + width) { scratch in
-                if let base = scratch.baseAddress {
-                    body(block * width..<min((block + 1) * width, dSAE), base)
-                }
+            withUnsafeTemporaryAllocation(of: Float.self, capacity: 2 * dIn + width + staging) { memory in
+                guard let base = memory.baseAddress else { return }
+                let scratch = LatentScratch(
+                    encoder: base, decoder: base + dIn, bias: base + 2 * dIn, staging: base + 2 * dIn + width)
+                let latents = block * width..<min((block + 1) * width, dSAE)
+                shared.value.begin(latents, scratch)
+                body(latents, scratch)
             }
             try pulse?.beat(done)
         }
@@ -99,7 +104,7 @@ extension Trainer {
             let parts = try Buffer<Double>(zeros: blocks * dIn)
             defer { withExtendedLifetime(parts) {} }
             let shared = Unchecked((memory, weights, parts.pointer))
-            try forLatentBlocks(pulse, done: memory.rows) { latents, _ in
+            try forLatentBlocks(of: memory, pulse) { latents, _ in
                 let (memory, weights, parts) = shared.value
                 let part = parts + latents.lowerBound / Trainer.latentBlock * memory.dIn
                 for latent in latents {
@@ -123,30 +128,41 @@ extension Trainer {
     /// goes into Adam as soon as it is there: no array of gradients exists.
     ///
     /// Cannot fail: everything that could was checked before.
-    func update(_ memory: StepMemory, decoderBiasGradient: [Float], pulse: Pulse) throws {
+    ///
+    /// - Parameter factor: of all gradients, from `clippingFactor`.
+    func update(
+        _ source: some LatentGradients, decoderBiasGradient: [Float], factor: Float, pulse: Pulse
+    ) throws {
         let adam = AdamStep(options, step: steps + 1)
-        let tokensAfter = tokens + memory.rows
+        let tokensAfter = tokens + source.rows
+        let (dIn, decoderNorm) = (dIn, options.decoderNorm)
+        let decoderBiasGradient = factor == 1 ? decoderBiasGradient : decoderBiasGradient.map { $0 * factor }
         decoderBiasGradient.withUnsafeBufferPointer { gradient in
             guard let base = gradient.baseAddress else { return }
             adam.apply(weights.decoderBias, decoderBiasMoments, offset: 0, gradient: base, count: dIn)
         }
-        let shared = Unchecked((memory, weights, encoderMoments, encoderBiasMoments, decoderMoments, lastFired.pointer))
-        try forLatentBlocks(pulse, done: memory.rows) { latents, scratch in
-            let (memory, weights, encoderMoments, encoderBiasMoments, decoderMoments, lastFired) = shared.value
-            let dIn = memory.dIn
-            let (encoder, decoder, bias) = (scratch, scratch + dIn, scratch + 2 * dIn)
+        let shared = Unchecked((source, weights, encoderMoments, encoderBiasMoments, decoderMoments, lastFired.pointer))
+        try forLatentBlocks(of: source, pulse) { latents, scratch in
+            let (source, weights, encoderMoments, encoderBiasMoments, decoderMoments, lastFired) = shared.value
             for latent in latents {
-                bias[latent - latents.lowerBound] = memory.gradient(
-                    ofLatent: latent, encoder: encoder, decoder: decoder)
-                adam.apply(weights.encoder, encoderMoments, offset: latent * dIn, gradient: encoder, count: dIn)
-                adam.apply(weights.decoder, decoderMoments, offset: latent * dIn, gradient: decoder, count: dIn)
                 let row = weights.decoder + latent * dIn
-                let norm = sk_dot(row, row, dIn).squareRoot()
-                if norm > 0 { for i in 0..<dIn { row[i] /= norm } }
-                if memory.groups[latent + 1] > memory.groups[latent] { lastFired[latent] = tokensAfter }
+                var bias = source.gradient(ofLatent: latent, scratch)
+                decoderNorm.project(scratch.decoder, row: row, count: dIn)
+                if factor != 1 {
+                    bias *= factor
+                    for i in 0..<dIn {
+                        scratch.encoder[i] *= factor
+                        scratch.decoder[i] *= factor
+                    }
+                }
+                scratch.bias[latent - latents.lowerBound] = bias
+                adam.apply(weights.encoder, encoderMoments, offset: latent * dIn, gradient: scratch.encoder, count: dIn)
+                adam.apply(weights.decoder, decoderMoments, offset: latent * dIn, gradient: scratch.decoder, count: dIn)
+                decoderNorm.normalise(row, count: dIn)
+                if source.fired(latent) { lastFired[latent] = tokensAfter }
             }
             adam.apply(
-                weights.encoderBias, encoderBiasMoments, offset: latents.lowerBound, gradient: bias,
+                weights.encoderBias, encoderBiasMoments, offset: latents.lowerBound, gradient: scratch.bias,
                 count: latents.count)
         }
     }
@@ -159,7 +175,7 @@ extension Trainer {
         defer { withExtendedLifetime((encoder, bias)) {} }
         let decoder = try FloatMatrix(rows: dSAE, cols: dIn) { decoder in
             let shared = Unchecked((memory, encoder.pointer, bias.pointer, decoder))
-            try forLatentBlocks(nil) { latents, _ in
+            try forLatentBlocks(of: memory, nil) { latents, _ in
                 let (memory, encoder, bias, decoder) = shared.value
                 for latent in latents {
                     bias[latent] = memory.gradient(

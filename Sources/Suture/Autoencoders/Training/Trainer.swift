@@ -201,8 +201,9 @@ public final class Trainer {
         let totals = try forward(rows, batch, memory: memory, pulse: pulse)
         memory.group()
         let biasGradient = try decoderBiasGradient(memory, totals, pulse: pulse)
+        let factor = try clippingFactor(memory, decoderBiasGradient: biasGradient, pulse: pulse)
         try pulse.beginUpdate(batch.count)
-        try update(memory, decoderBiasGradient: biasGradient, pulse: pulse)
+        try update(memory, decoderBiasGradient: biasGradient, factor: factor, pulse: pulse)
         steps += 1
         tokens += batch.count
 

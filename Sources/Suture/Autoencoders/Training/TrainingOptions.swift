@@ -21,6 +21,10 @@ public struct TrainingOptions: Sendable, Equatable {
     public var beta2 = 0.999
     /// Added to the corrected root of the second moment.
     public var epsilon = 1e-8
+    /// Largest norm of the gradients, over all weights together: larger ones are scaled down to it
+    /// (torch.nn.utils.clip_grad_norm_). nil: they stay as they are.
+    public var maxGradientNorm: Double?
+    public var decoderNorm = DecoderNorm.unitUnprojected
     /// Order of the tokens.
     public var seed: UInt64 = 0
 
@@ -35,6 +39,9 @@ public struct TrainingOptions: Sendable, Equatable {
             ("epsilon", epsilon, epsilon >= 1e-20 && epsilon <= 1, "from 1e-20 to 1"),
         ] where !valid {
             throw SutureError.invalidArgument("\(name) is \(value), expected a number \(range)")
+        }
+        if let norm = maxGradientNorm, !(norm >= 1e-20 && norm <= 1e20) {
+            throw SutureError.invalidArgument("max_grad_norm is \(norm), expected a number from 1e-20 to 1e20")
         }
         guard batchSize >= 1, batchSize <= Trainer.rowLimit else {
             throw SutureError.invalidArgument(
