@@ -492,8 +492,9 @@ suture_status suture_trainer_step(suture_trainer *trainer, const suture_matrix *
 /// them.
 ///
 /// out (NULL for none; set out->struct_size first) gets loss, explained variance and l0 as means
-/// over the steps of this call and its seconds, and dead latents, learning rate and all steps and
-/// tokens as they are at the end. Progress counts the tokens of this call.
+/// over the steps of this call and their seconds (with those of calls before it that ended in an
+/// error after some steps), and dead latents, learning rate and all steps and tokens as they are at
+/// the end. Progress counts the tokens of this call.
 ///
 /// On an error the steps before the failing one stand, the failing one is not applied, and the
 /// order of the tokens goes on with its batch; cancelling is as for suture_trainer_step(). *out is
@@ -525,6 +526,69 @@ suture_status suture_trainer_sae(const suture_trainer *trainer, suture_sae **out
 
 /// Releases a trainer. NULL is allowed. SAEs taken from it stay.
 void suture_trainer_destroy(suture_trainer *trainer);
+
+// -------------------------------------------------------------------------------------------------
+// Training: several at once, checkpoints
+// -------------------------------------------------------------------------------------------------
+
+/// suture_trainer_run() for trainer_count trainers on one stream: each batch is read once, and all
+/// of them take a step on it. Each ends with the bits that it would have by itself.
+///
+/// The trainers must agree in d_in, batch_size, seed and where they are in the rows: new ones, or
+/// ones that have always been run together. out (NULL for none) is an array of trainer_count
+/// structs, all of out[0].struct_size bytes.
+///
+/// A cancel waits until all have taken the step. After another error the trainers before the
+/// failing one have taken the step and the others have not.
+///
+/// Errors: as suture_trainer_run(); SUTURE_ERROR_INVALID_ARGUMENT also if trainer_count is below 1,
+/// a trainer is there twice, or they do not agree (the message says in what).
+suture_status suture_trainers_run(suture_trainer *const *trainers, int64_t trainer_count,
+    const suture_matrix *shards, int64_t shard_count, uint64_t tokens,
+    const suture_progress *progress, suture_train_metrics *out);
+
+/// Writes a checkpoint: a folder checkpoint-<steps> in `folder`, which is made if it is not there.
+/// In it are the SAE as suture_sae_save() writes it, and trainer.safetensors: weights, Adam's
+/// moments, counters, settings, and where training is in the rows. Of the checkpoints in `folder`
+/// the last two stay. One run at a time writes to a folder.
+///
+/// A kill or a full disk at any moment leaves the checkpoints before this one as they were: it gets
+/// its name when all of it is on the disk. Disk space: 16 bytes for each of the 2 d_in d_sae
+/// weights.
+///
+/// Errors: SUTURE_ERROR_IO with the path and the system's reason; SUTURE_ERROR_INVALID_ARGUMENT for
+/// an empty path or one that is not UTF-8.
+suture_status suture_trainer_save(const suture_trainer *trainer, const char *folder);
+
+/// The trainer of a checkpoint: of a folder that suture_trainer_save() has written checkpoints to,
+/// the last one; or of one checkpoint's own folder. Run on the same rows, it goes on as the one
+/// that was saved would have, to the bit; where other kernels are in use (suture_cpu_info()), but
+/// for rounding. suture_trainer_check_data() tells whether they are the same rows.
+///
+/// *out is the caller's, to be released with suture_trainer_destroy().
+///
+/// Errors: SUTURE_ERROR_IO if there is no checkpoint or a file cannot be read; SUTURE_ERROR_FORMAT
+/// if one is cut short, damaged or contradicts itself; SUTURE_ERROR_UNSUPPORTED for one of a later
+/// version; SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_trainer_load(const char *folder, suture_trainer **out);
+
+/// Whether `shards` (as for suture_trainer_run()) are the rows that the trainer was run on last: as
+/// many, and of the same values as float32, going by some rows spread over all.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT if they are not, or if the trainer was not run on any.
+suture_status suture_trainer_check_data(const suture_trainer *trainer, const suture_matrix *shards,
+    int64_t shard_count);
+
+/// Settings, counters and kernels of a trainer as a JSON object, as its checkpoints have them:
+/// "options" by the names of suture_train_config, "steps", "tokens", "kernels" (in use) and
+/// "kernels_before" (those that wrote the checkpoint it comes from, or null), "d_in", "d_sae",
+/// "data" and "order" once it was run. *size is the number of bytes with the final NUL; with json
+/// NULL, only *size is written.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT if capacity is below the number of bytes; nothing is
+/// written but *size.
+suture_status suture_trainer_description(const suture_trainer *trainer, char *json,
+    uint64_t capacity, uint64_t *size);
 
 #ifdef __cplusplus
 }

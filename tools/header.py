@@ -35,6 +35,7 @@ SECTIONS = [
     "Evaluation",
     "Transfer",
     "Training",
+    "TrainingRuns",
 ]
 
 

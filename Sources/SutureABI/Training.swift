@@ -8,15 +8,33 @@ final class TrainerBox: HandleBox {
     init(_ trainer: Trainer) { self.trainer = trainer }
 }
 
-private func trainer(_ handle: UnsafePointer<suture_trainer>?) throws -> Trainer {
-    try object(handle, "trainer", as: TrainerBox.self).trainer
+func trainer(_ handle: UnsafePointer<suture_trainer>?, _ name: String = "trainer") throws -> Trainer {
+    try object(handle, name, as: TrainerBox.self).trainer
 }
 
-private func trainer(_ handle: UnsafeMutablePointer<suture_trainer>?) throws -> Trainer {
-    try trainer(handle.map { UnsafePointer($0) })
+func trainer(_ handle: UnsafeMutablePointer<suture_trainer>?, _ name: String = "trainer") throws -> Trainer {
+    try trainer(handle.map { UnsafePointer($0) }, name)
 }
 
-private func write(_ metrics: TrainingMetrics, to out: UnsafeMutablePointer<suture_train_metrics>?) throws {
+/// Matrices of a caller's array, each (N, d_in) with N >= 1.
+func trainingShards(_ shards: UnsafePointer<suture_matrix>?, _ count: Int64, dIn: Int) throws -> [MatrixView] {
+    guard count >= 1, count <= Int64(sizeLimit) else {
+        throw SutureError.invalidArgument("shard_count is \(count), expected 1 to \(sizeLimit)")
+    }
+    guard let shards else {
+        throw SutureError.invalidArgument("shards is NULL, expected \(count) matrices, shards[0] and on")
+    }
+    return try (0..<Int(count)).map { try matrix(shards + $0, "shards[\($0)]", cols: (dIn, "d_in")) }
+}
+
+func tokenCount(_ tokens: UInt64) throws -> Int {
+    guard let count = Int(exactly: tokens) else {
+        throw SutureError.invalidArgument("tokens is \(tokens), expected at most \(Int.max)")
+    }
+    return count
+}
+
+func write(_ metrics: TrainingMetrics, to out: UnsafeMutablePointer<suture_train_metrics>?) throws {
     guard let out else { return }
     var report = suture_train_metrics()
     report.steps = UInt64(metrics.steps)
@@ -27,6 +45,9 @@ private func write(_ metrics: TrainingMetrics, to out: UnsafeMutablePointer<sutu
     report.dead = Int64(metrics.dead)
     report.lr = metrics.learningRate
     report.seconds = metrics.seconds
+    report.explained_variance_average = metrics.explainedVarianceAverage
+    report.flops = metrics.flops
+    report.flops_executed = metrics.flopsExecuted
     try writeReport(report, to: out, "out")
 }
 
@@ -105,7 +126,8 @@ public func suture_trainer_step(
 /// if it brings another number of rows in all, it begins a new epoch on them.
 ///
 /// out (NULL for none; set out->struct_size first) gets loss, explained variance and l0 as means over
-/// the steps of this call and its seconds, and dead latents, learning rate and all steps and tokens as
+/// the steps of this call and their seconds (with those of calls before it that ended in an error after
+/// some steps), and dead latents, learning rate and all steps and tokens as
 /// they are at the end. Progress counts the tokens of this call.
 ///
 /// On an error the steps before the failing one stand, the failing one is not applied, and the order
@@ -121,18 +143,8 @@ public func suture_trainer_run(
 ) -> suture_status {
     boundary {
         let trainer = try SutureABI.trainer(trainer)
-        guard shard_count >= 1, shard_count <= Int64(sizeLimit) else {
-            throw SutureError.invalidArgument("shard_count is \(shard_count), expected 1 to \(sizeLimit)")
-        }
-        guard let shards else {
-            throw SutureError.invalidArgument("shards is NULL, expected \(shard_count) matrices, shards[0] and on")
-        }
-        guard let count = Int(exactly: tokens) else {
-            throw SutureError.invalidArgument("tokens is \(tokens), expected at most \(Int.max)")
-        }
-        let views = try (0..<Int(shard_count)).map {
-            try matrix(shards + $0, "shards[\($0)]", cols: (trainer.dIn, "d_in"))
-        }
+        let count = try tokenCount(tokens)
+        let views = try trainingShards(shards, shard_count, dIn: trainer.dIn)
         if let out { try structSize(out, "out", of: suture_train_metrics.self) }
         try write(trainer.run(views, tokens: count, progress: SutureABI.progress(progress)), to: out)
     }

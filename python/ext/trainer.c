@@ -6,9 +6,11 @@ static suture_trainer *handle_of(PyObject *object) { return ((core_object *)obje
 
 static PyObject *metrics_dict(const suture_train_metrics *value) {
     return Py_BuildValue(
-        "{s:K,s:K,s:d,s:d,s:d,s:L,s:d,s:d}", "steps", (unsigned long long)value->steps, "tokens",
-        (unsigned long long)value->tokens, "loss", value->loss, "explained_variance", value->explained_variance, "l0",
-        value->l0, "dead", (long long)value->dead, "lr", value->lr, "seconds", value->seconds);
+        "{s:K,s:K,s:d,s:d,s:d,s:d,s:L,s:d,s:d,s:d,s:d}", "steps", (unsigned long long)value->steps, "tokens",
+        (unsigned long long)value->tokens, "loss", value->loss, "explained_variance", value->explained_variance,
+        "explained_variance_average", value->explained_variance_average, "l0", value->l0, "dead",
+        (long long)value->dead, "lr", value->lr, "seconds", value->seconds, "flops", value->flops, "flops_executed",
+        value->flops_executed);
 }
 
 static PyObject *create(PyObject *module, PyObject *args, PyObject *options) {
@@ -43,41 +45,160 @@ static PyObject *step(PyObject *self, PyObject *args) {
     return failed ? NULL : metrics_dict(&metrics);
 }
 
-static PyObject *run(PyObject *self, PyObject *args) {
-    core_state *state = core_state_of_object(self);
-    PyObject *list, *progress;
-    unsigned long long tokens;
-    if (!PyArg_ParseTuple(args, "O!KO", &PyList_Type, &list, &tokens, &progress)) return NULL;
-    // The tuple keeps the shards alive while the GIL is not held.
-    PyObject *shards = PyList_AsTuple(list);
-    if (!shards) return NULL;
-    PyObject *result = NULL;
+/// Matrices of a tuple of `Rows`, to be freed; NULL with an exception set.
+static suture_matrix *matrices_of(core_state *state, PyObject *shards) {
     Py_ssize_t count = PyTuple_Size(shards);
     suture_matrix *matrices = PyMem_Malloc((count ? (size_t)count : 1) * sizeof *matrices);
     if (!matrices) {
         PyErr_NoMemory();
-        goto cleanup;
+        return NULL;
     }
     for (Py_ssize_t i = 0; i < count; i++) {
         PyObject *shard = PyTuple_GetItem(shards, i);
         if (!PyObject_TypeCheck(shard, state->rows)) {
             PyErr_SetString(PyExc_TypeError, "shards holds something else than Rows");
-            goto cleanup;
+        } else if (core_matrix(shard, "shards", &matrices[i]) == 0) {
+            continue;
         }
-        if (core_matrix(shard, "shards", &matrices[i]) < 0) goto cleanup;
+        PyMem_Free(matrices);
+        return NULL;
     }
-    if (core_write(self) < 0) goto cleanup;
-    suture_train_metrics metrics = {.struct_size = sizeof metrics};
+    return matrices;
+}
+
+/// Trainers that the call has to itself.
+typedef struct {
+    PyObject *objects;
+    Py_ssize_t count;
+    suture_trainer **handles;
+    suture_train_metrics *metrics;
+} trainer_list;
+
+static void release_trainers(trainer_list *list) {
+    for (Py_ssize_t i = 0; i < list->count; i++) core_done_writing(PyTuple_GetItem(list->objects, i));
+    PyMem_Free(list->handles);
+    PyMem_Free(list->metrics);
+}
+
+static int take_trainers(core_state *state, PyObject *objects, trainer_list *out) {
+    Py_ssize_t count = PyTuple_Size(objects);
+    size_t places = count ? (size_t)count : 1;
+    trainer_list list = {.objects = objects};
+    list.handles = PyMem_Malloc(places * sizeof *list.handles);
+    list.metrics = PyMem_Malloc(places * sizeof *list.metrics);
+    if (!list.handles || !list.metrics) {
+        PyErr_NoMemory();
+        goto failed;
+    }
+    for (; list.count < count; list.count++) {
+        PyObject *object = PyTuple_GetItem(objects, list.count);
+        if (!PyObject_TypeCheck(object, state->trainer)) {
+            PyErr_SetString(PyExc_TypeError, "trainers holds something else than Trainer");
+            goto failed;
+        }
+        if (core_write(object) < 0) goto failed;
+        list.handles[list.count] = handle_of(object);
+        list.metrics[list.count] = (suture_train_metrics){.struct_size = sizeof(suture_train_metrics)};
+    }
+    *out = list;
+    return 0;
+failed:
+    release_trainers(&list);
+    return -1;
+}
+
+static PyObject *run(PyObject *module, PyObject *args) {
+    core_state *state = core_state_of(module);
+    PyObject *trainers, *list, *progress, *result = NULL;
+    unsigned long long tokens;
+    if (!PyArg_ParseTuple(args, "O!O!KO", &PyList_Type, &trainers, &PyList_Type, &list, &tokens, &progress)) {
+        return NULL;
+    }
+    // Tuples keep trainers and shards alive while the GIL is not held.
+    PyObject *objects = PyList_AsTuple(trainers), *shards = PyList_AsTuple(list);
+    suture_matrix *matrices = objects && shards ? matrices_of(state, shards) : NULL;
+    trainer_list taken;
+    if (!matrices || take_trainers(state, objects, &taken) < 0) goto cleanup;
     core_call call;
     core_call_begin(&call, state, progress);
-    suture_status status = suture_trainer_run(handle_of(self), matrices, count, tokens, &call.progress, &metrics);
-    int failed = core_call_end(&call, status);
-    core_done_writing(self);
-    if (!failed) result = metrics_dict(&metrics);
+    suture_status status = suture_trainers_run(
+        taken.handles, taken.count, matrices, PyTuple_Size(shards), tokens, &call.progress, taken.metrics);
+    if (core_call_end(&call, status) == 0) {
+        result = PyList_New(taken.count);
+        for (Py_ssize_t i = 0; result && i < taken.count; i++) {
+            PyObject *metrics = metrics_dict(&taken.metrics[i]);
+            if (!metrics || PyList_SetItem(result, i, metrics) < 0) Py_CLEAR(result);
+        }
+    }
+    release_trainers(&taken);
 cleanup:
     PyMem_Free(matrices);
-    Py_DECREF(shards);
+    Py_XDECREF(objects);
+    Py_XDECREF(shards);
     return result;
+}
+
+static PyObject *check_data(PyObject *self, PyObject *args) {
+    core_state *state = core_state_of_object(self);
+    PyObject *list;
+    if (!PyArg_ParseTuple(args, "O!", &PyList_Type, &list)) return NULL;
+    PyObject *shards = PyList_AsTuple(list);
+    suture_matrix *matrices = shards ? matrices_of(state, shards) : NULL;
+    int failed = -1;
+    if (matrices && core_read(self) == 0) {
+        core_call call;
+        core_call_begin(&call, state, NULL);
+        suture_status status = suture_trainer_check_data(handle_of(self), matrices, PyTuple_Size(shards));
+        failed = core_call_end(&call, status);
+        core_done_reading(self);
+    }
+    PyMem_Free(matrices);
+    Py_XDECREF(shards);
+    return failed ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *save(PyObject *self, PyObject *args) {
+    const char *folder;
+    if (!PyArg_ParseTuple(args, "s", &folder) || core_read(self) < 0) return NULL;
+    core_call call;
+    core_call_begin(&call, core_state_of_object(self), NULL);
+    suture_status status = suture_trainer_save(handle_of(self), folder);
+    int failed = core_call_end(&call, status);
+    core_done_reading(self);
+    return failed ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *load(PyObject *module, PyObject *args) {
+    core_state *state = core_state_of(module);
+    const char *folder;
+    if (!PyArg_ParseTuple(args, "s", &folder)) return NULL;
+    suture_trainer *handle = NULL;
+    core_call call;
+    core_call_begin(&call, state, NULL);
+    suture_status status = suture_trainer_load(folder, &handle);
+    PyObject *made = core_call_end(&call, status) < 0 ? NULL : core_object_new(state->trainer, handle);
+    if (!made) suture_trainer_destroy(handle);
+    return made;
+}
+
+static PyObject *description(PyObject *self, PyObject *unused) {
+    (void)unused;
+    if (core_read(self) < 0) return NULL;
+    PyObject *text = NULL;
+    uint64_t size = 0;
+    suture_status status = suture_trainer_description(handle_of(self), NULL, 0, &size);
+    char *json = status == SUTURE_OK ? PyMem_Malloc(size) : NULL;
+    if (json) status = suture_trainer_description(handle_of(self), json, size, &size);
+    if (status != SUTURE_OK) {
+        core_raise(core_state_of_object(self), status);
+    } else if (!json) {
+        PyErr_NoMemory();
+    } else {
+        text = PyUnicode_FromString(json);
+    }
+    PyMem_Free(json);
+    core_done_reading(self);
+    return text;
 }
 
 static PyObject *gradients_into(PyObject *self, PyObject *args) {
@@ -126,7 +247,9 @@ static void dealloc(PyObject *self) {
 
 static PyMethodDef methods[] = {
     {"step", step, METH_VARARGS, "step(x, progress): dict of metrics."},
-    {"run", run, METH_VARARGS, "run(shards, tokens, progress): dict of metrics."},
+    {"check_data", check_data, METH_VARARGS, "check_data(shards): ValueError unless it was run on these."},
+    {"save", save, METH_VARARGS, "save(folder): writes a checkpoint."},
+    {"description", description, METH_NOARGS, "description(): JSON text."},
     {"gradients_into", gradients_into, METH_VARARGS, "gradients_into(x, W_enc, b_enc, W_dec, b_dec): the loss."},
     {"sae", sae, METH_NOARGS, "sae(): a copy of the SAE as it is now."},
     {NULL, NULL, 0, NULL},
@@ -150,6 +273,8 @@ static PyType_Spec spec = {
 static PyMethodDef functions[] = {
     {"trainer_create", (PyCFunction)(void (*)(void))create, METH_VARARGS | METH_KEYWORDS,
      "trainer_create(sae, /, *, settings of suture_train_config)."},
+    {"trainer_load", load, METH_VARARGS, "trainer_load(folder): from a checkpoint."},
+    {"trainers_run", run, METH_VARARGS, "trainers_run(trainers, shards, tokens, progress): a dict of metrics for each."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -142,7 +142,7 @@ class Trainer:
                 size = min(every * self.batch_size, wanted - done)
                 self._sae = None
                 with _whole_rows("acts", shards):
-                    row = self._core.run(shards, size, meter.part(done, size))
+                    [row] = _core.trainers_run([self._core], shards, size, meter.part(done, size))
                 # The core trains on whole batches.
                 done += -(-size // self.batch_size) * self.batch_size
                 self.history.append(row)

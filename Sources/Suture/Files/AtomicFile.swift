@@ -79,15 +79,8 @@ public final class AtomicFile {
             throw SutureError.io("cannot write \(path): \(errorText(errno))")
         }
         isTemporary = false
-        // The new name is in the folder, which is a file of its own. Some file systems cannot sync
-        // a folder (EINVAL); the file is complete either way.
-        let folder = folderName(of: path)
-        let folderDescriptor = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-        guard folderDescriptor >= 0 else { return }
-        defer { close(folderDescriptor) }
-        if fsync(folderDescriptor) != 0, errno != EINVAL, errno != ENOTSUP, errno != EROFS {
-            throw SutureError.io("cannot write \(folder): \(errorText(errno))")
-        }
+        // The new name is in the folder, which is a file of its own.
+        try syncFolder(folderName(of: path))
     }
 
     /// Writes a whole text file.

@@ -144,6 +144,22 @@ public final class SafetensorsReader {
         return matrix
     }
 
+    /// A tensor's bytes as they are in the file, into memory that they fill.
+    ///
+    /// - Throws: `SutureError.format` where the tensor is missing, or of another type or size.
+    func read<Element>(_ name: String, as dtype: Safetensors.DType, into buffer: Buffer<Element>) throws {
+        let size = buffer.count * MemoryLayout<Element>.stride
+        guard let entry = entry(name) else { throw SutureError.format("\(path) has no tensor \(name)") }
+        guard entry.dtype == dtype, entry.bytes.count == size else {
+            throw SutureError.format(
+                "\(path): tensor \(name) \(entry.shapeText) of type \(entry.typeName) has \(entry.bytes.count) bytes, "
+                    + "expected \(size) of \(dtype.rawValue)")
+        }
+        let target = UnsafeMutableRawBufferPointer(start: buffer.pointer, count: size)
+        try file.read(into: target, at: dataStart + entry.bytes.lowerBound)
+        withExtendedLifetime(buffer) {}
+    }
+
     /// Reads and converts in pieces, so that no second copy of a large tensor is held.
     private func read(
         _ entry: Safetensors.Entry, as dtype: Safetensors.DType, into target: UnsafeMutablePointer<Float>

@@ -1,23 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// A tensor to be written as float32.
+/// A tensor to be written.
 public struct NamedTensor {
     public let name: String
-    public let matrix: FloatMatrix
     public let shape: [Int]
+    let dtype: Safetensors.DType
+    /// Its elements, in memory of `owner`.
+    let bytes: UnsafeRawBufferPointer
+    private let owner: AnyObject
 
-    /// With the matrix's shape (rows, cols).
+    /// Float32, with the matrix's shape (rows, cols).
     public init(_ name: String, _ matrix: FloatMatrix) {
-        self.name = name
-        self.matrix = matrix
-        shape = [matrix.rows, matrix.cols]
+        self.init(name, matrix, shape: [matrix.rows, matrix.cols])
     }
 
-    /// A matrix of one row, written with one axis.
+    /// A float32 matrix of one row, written with one axis.
     public init(_ name: String, vector matrix: FloatMatrix) {
-        self.name = name
-        self.matrix = matrix
-        shape = [matrix.count]
+        self.init(name, matrix, shape: [matrix.count])
+    }
+
+    private init(_ name: String, _ matrix: FloatMatrix, shape: [Int]) {
+        (self.name, self.shape, dtype) = (name, shape, .float32)
+        (bytes, owner) = (UnsafeRawBufferPointer(matrix.buffer), matrix)
+    }
+
+    /// Memory that is not changed until the tensor is written; `dtype` is that of its elements.
+    init<Element>(_ name: String, _ buffer: Buffer<Element>, shape: [Int], dtype: Safetensors.DType) {
+        (self.name, self.shape, self.dtype) = (name, shape, dtype)
+        let count = buffer.count * MemoryLayout<Element>.stride
+        (bytes, owner) = (UnsafeRawBufferPointer(start: buffer.pointer, count: count), buffer)
+    }
+
+    /// Hands out the bytes while the memory is held.
+    func withBytes<Result>(_ body: (UnsafeRawBufferPointer) throws -> Result) rethrows -> Result {
+        try withExtendedLifetime(owner) { try body(bytes) }
     }
 }
 
@@ -44,9 +60,9 @@ extension Safetensors {
         var end = 0
         for tensor in tensors {
             let start = end
-            end += tensor.matrix.count * 4
+            end += tensor.bytes.count
             let line: [(key: String, value: JSON)] = [
-                ("dtype", .string(DType.float32.rawValue)), ("shape", .array(tensor.shape.map { .integer(Int64($0)) })),
+                ("dtype", .string(tensor.dtype.rawValue)), ("shape", .array(tensor.shape.map { .integer(Int64($0)) })),
                 ("data_offsets", .array([.integer(Int64(start)), .integer(Int64(end))])),
             ]
             header.append((tensor.name, .object(line)))
@@ -56,6 +72,6 @@ extension Safetensors {
         while text.count % 8 != 0 { text.append(0x20) }
         try withUnsafeBytes(of: UInt64(text.count).littleEndian) { try file.write($0) }
         try text.withUnsafeBytes { try file.write($0) }
-        for tensor in tensors { try file.write(UnsafeRawBufferPointer(tensor.matrix.buffer)) }
+        for tensor in tensors { try tensor.withBytes { try file.write($0) } }
     }
 }

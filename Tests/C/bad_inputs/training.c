@@ -52,8 +52,6 @@ void training_rows(void) {
     TRAIN_ROW("max_grad_norm|-1", "negative", max_grad_norm, -1);
     TRAIN_ROW("max_grad_norm|nan", "NaN", max_grad_norm, NAN);
     TRAIN_ROW("decoder_norm|9", "unknown", decoder_norm, (suture_decoder_norm)9);
-    TRAIN_ROW("b_dec_init|9", "unknown", b_dec_init, (suture_b_dec_init)9);
-    TRAIN_ROW("normalize_activations|9", "unknown", normalize_activations, (suture_normalize_activations)9);
     TRAIN_ROW("beta1|1", "not below 1", beta1, 1);
     TRAIN_ROW("beta1|-0.5", "negative", beta1, -0.5);
     TRAIN_ROW("beta2|nan", "NaN", beta2, NAN);
@@ -77,6 +75,45 @@ void training_rows(void) {
     CONTENT_ROWS("shards[0]", ROWS, D_A, RUN(X, 1, ROWS));
     const suture_matrix shards[2] = {a, b};
     ROW(INVALID, "shards[1]|4|3", "another width", RUN(shards, 2, 8));
+
+    suture_trainer *trainers[2] = {trainer, NULL};
+#define RUN_ALL(trainers, count, shards, shard_count, tokens) \
+    suture_trainers_run(trainers, count, shards, shard_count, tokens, NULL, &out_metrics)
+    ROW(INVALID, "trainers|NULL", "NULL", RUN_ALL(NULL, 1, &a, 1, 8));
+    ROW(INVALID, "trainers[1]|NULL", "a NULL among them", RUN_ALL(trainers, 2, &a, 1, 8));
+    ROW(INVALID, "trainer_count|0", "zero", RUN_ALL(trainers, 0, &a, 1, 8));
+    ROW(INVALID, "trainer_count|-1", "negative", RUN_ALL(trainers, -1, &a, 1, 8));
+    trainers[1] = trainer;
+    ROW(INVALID, "trainers|twice", "one twice", RUN_ALL(trainers, 2, &a, 1, 8));
+    trainers[1] = (suture_trainer *)(void *)sae;
+    ROW(INVALID, "trainers[1]|handle", "a SAE", RUN_ALL(trainers, 2, &a, 1, 8));
+    ROW(INVALID, "shard_count|0", "zero", RUN_ALL(trainers, 1, &a, 0, 8));
+    ROW(INVALID, "tokens|0", "zero", RUN_ALL(trainers, 1, &a, 1, 0));
+    ROW(INVALID, "tokens|18446744073709551615", "more than can be counted", RUN_ALL(trainers, 1, &a, 1, UINT64_MAX));
+    SIZE_ROWS("out", out_metrics, RUN_ALL(trainers, 1, &a, 1, 8));
+    INPUT_ROWS("shards[0]", 2, D_A, X == NULL ? RUN_ALL(trainers, 1, NULL, 1, 8) : RUN_ALL(trainers, 1, X, 1, 8));
+    CONTENT_ROWS("shards[0]", ROWS, D_A, RUN_ALL(trainers, 1, X, 1, ROWS));
+
+    ROW(INVALID, "trainer|NULL", "NULL", suture_trainer_check_data(NULL, &a, 1));
+    ROW(INVALID, "shards|other values", "other rows", suture_trainer_check_data(trainer, &a, 1));
+    ROW(INVALID, "shard_count|0", "zero", suture_trainer_check_data(trainer, &a, 0));
+    INPUT_ROWS("shards[0]", 2, D_A, X == NULL ? suture_trainer_check_data(trainer, NULL, 1)
+                                              : suture_trainer_check_data(trainer, X, 1));
+    ROW(INVALID, "trainer|NULL", "NULL", suture_trainer_description(NULL, out_text, sizeof out_text, &out_size));
+    ROW(INVALID, "size|NULL", "NULL", suture_trainer_description(trainer, NULL, 0, NULL));
+    ROW(INVALID, "capacity|1", "too small", suture_trainer_description(trainer, out_text, 1, &out_size));
+
+    ROW(INVALID, "trainer|NULL", "NULL", suture_trainer_save(NULL, in_folder("run")));
+    ROW(INVALID, "folder|NULL", "NULL", suture_trainer_save(trainer, NULL));
+    ROW(INVALID, "folder|UTF-8", "not UTF-8", suture_trainer_save(trainer, "\xff\xfe"));
+    ROW(INVALID, "folder", "empty", suture_trainer_save(trainer, ""));
+    write_file("a file", "x", 1);
+    ROW(IO, "a file", "a file in its place", suture_trainer_save(trainer, in_folder("a file")));
+    ROW(INVALID, "folder|NULL", "NULL", suture_trainer_load(NULL, &out_trainer));
+    ROW(INVALID, "out|NULL", "NULL", suture_trainer_load(in_folder("run"), NULL));
+    ROW(INVALID, "folder", "empty", suture_trainer_load("", &out_trainer));
+    ROW(IO, "absent", "no such folder", suture_trainer_load(in_folder("absent"), &out_trainer));
+    ROW(IO, "no checkpoint", "nothing in it", suture_trainer_load(folder, &out_trainer));
 
     const suture_matrix *W_enc = FLOATS(out_floats, D_A, D_SAE);
     const suture_matrix *b_enc = FLOATS(out_floats + 40, 1, D_SAE);

@@ -2,7 +2,7 @@
 import CSutureKernels
 
 /// What training does about the norms of the decoder rows.
-public enum DecoderNorm: Sendable, Equatable {
+public enum DecoderNorm: Sendable, CaseIterable {
     /// Rows have norm 1: a row's gradient loses its component along the row before it enters clipping
     /// and Adam, and the row is divided by its norm after the step (as dictionary_learning and
     /// sparsify do).

@@ -2,7 +2,7 @@
 import Glibc
 
 /// How the learning rate goes after its warm-up.
-public enum LearningRateScheduler: Sendable, Equatable {
+public enum LearningRateScheduler: Sendable, CaseIterable {
     case constant
     /// In a straight line to `learningRateEnd` (torch.optim.lr_scheduler.LinearLR).
     case linear

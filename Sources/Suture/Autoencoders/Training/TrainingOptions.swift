@@ -25,11 +25,6 @@ public struct TrainingOptions: Sendable, Equatable {
     /// (torch.nn.utils.clip_grad_norm_). nil: they stay as they are.
     public var maxGradientNorm: Double?
     public var decoderNorm = DecoderNorm.unitUnprojected
-    /// Where b_dec begins: taken from up to 65,536 of the activations, drawn evenly, before the first
-    /// step.
-    public var decoderBiasStart = DecoderBiasStart.keep
-    /// Scale of the activations in training, from the same sample; losses are those of scaled ones.
-    public var normalizeActivations = ActivationNormalization.none
     /// Order of the tokens.
     public var seed: UInt64 = 0
 
@@ -72,6 +67,14 @@ public struct TrainingMetrics: Sendable, Equatable {
     /// Of the last step.
     public var learningRate = 0.0
     public var seconds = 0.0
+    /// 1 - loss / variance, both as exponential moving averages over the trainer's steps: each step
+    /// counts 0.95 times as much as the one after it. NaN where it is in `explainedVariance`.
+    public var explainedVarianceAverage = Double.nan
+    /// Floating-point operations of all steps, as a dense implementation takes them: 12 d_in d_sae a
+    /// token (`StepFlops`).
+    public var flops = 0.0
+    /// The same as executed: counted with the latents that fired.
+    public var flopsExecuted = 0.0
 
     /// 1 - loss / variance; NaN where all tokens of the batch are the same.
     public var explainedVariance: Double { variance > 0 ? 1 - loss / variance : .nan }
