@@ -34,8 +34,8 @@ check: lib ## format, lint, types, header drift, exported symbols, licence lines
 	@tools/setup.sh check
 	@tools/check.sh
 
-bench: ## benchmarks of python/benchmarks, with the CPU and BLAS in use
-	@tools/setup.sh test
+bench: ## benchmarks of python/benchmarks, beside other libraries
+	@tools/setup.sh bench
 	@tools/bench.sh
 
 header: lib ## write Include/suture.h anew

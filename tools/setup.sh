@@ -7,6 +7,7 @@
 #   tools/setup.sh run        + what the demo needs (torch, transformers)
 #   tools/setup.sh check      packages + formatters and type checker, and what the types come from
 #   tools/setup.sh test       run + check + what the tests compare with
+#   tools/setup.sh bench      test + the libraries that benchmarks race against
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 python=.venv/bin/python
@@ -79,14 +80,14 @@ stamped() {
     fi
 }
 
-requirements() {
+requirements() { # NAME, OPTIONS OF PIP…
     local file=tools/requirements-$1.txt
-    stamped "$1" "$(sha256sum <"$file")" install_requirements "$1" "$file"
+    stamped "$1" "$(sha256sum <"$file")" install_requirements "$1" "$file" "${@:2}"
 }
 
 install_requirements() {
     say "installing Python packages: $(grep -oE '^[A-Za-z0-9_-]+' "$2" | xargs)"
-    pip_install --requirement "$2"
+    pip_install "${@:3}" --requirement "$2"
 }
 
 # The CPU build of torch: some indexes have it under its local version, elsewhere it is on an index
@@ -115,8 +116,8 @@ package() {
 
 steps=${1:-}
 case $steps in
-    packages | package | run | check | test) ;;
-    *) fail "usage: tools/setup.sh packages | package | run | check | test" ;;
+    packages | package | run | check | test | bench) ;;
+    *) fail "usage: tools/setup.sh packages | package | run | check | test | bench" ;;
 esac
 install_packages
 swift=$(find_swift)
@@ -127,11 +128,14 @@ if [[ $steps != package ]]; then
     stamped torch "$torch_version" install_torch
     requirements run
 fi
-if [[ $steps == check || $steps == test ]]; then
+if [[ $steps == check || $steps == test || $steps == bench ]]; then
     requirements check
 fi
-if [[ $steps == test ]]; then
+if [[ $steps == test || $steps == bench ]]; then
     requirements test
+fi
+if [[ $steps == bench ]]; then
+    requirements bench --no-deps
 fi
 if [[ $steps != check ]]; then
     package
