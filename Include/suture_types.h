@@ -362,6 +362,25 @@ typedef enum suture_decoder_norm {
     SUTURE_DECODER_NORM_UNIT_UNPROJECTED = 2
 } suture_decoder_norm;
 
+/// Where b_dec begins.
+typedef enum suture_b_dec_init {
+    /// As it is in the SAE.
+    SUTURE_B_DEC_KEEP = 1,
+    SUTURE_B_DEC_ZERO = 2,
+    /// The mean of the activations.
+    SUTURE_B_DEC_MEAN = 3,
+    /// The point with the least sum of distances to the activations.
+    SUTURE_B_DEC_GEOMETRIC_MEDIAN = 4
+} suture_b_dec_init;
+
+/// What activations are multiplied by before training sees them.
+typedef enum suture_normalize_activations {
+    SUTURE_NORMALIZE_NONE = 1,
+    /// sqrt(d_in) / mean norm, one number for all tokens, as in SAELens. SAEs taken from the trainer are
+    /// for unscaled activations all the same: the factor is folded into their weights.
+    SUTURE_NORMALIZE_EXPECTED_AVERAGE_ONLY_IN = 2
+} suture_normalize_activations;
+
 /// Settings of a training run. Zero in a field stands for its default.
 typedef struct suture_train_config {
     uint64_t struct_size;
@@ -390,6 +409,11 @@ typedef struct suture_train_config {
     double max_grad_norm;
     /// Default SUTURE_DECODER_NORM_UNIT_UNPROJECTED.
     suture_decoder_norm decoder_norm;
+    /// Taken from up to 65,536 of the activations, drawn evenly, before the first step. Default
+    /// SUTURE_B_DEC_KEEP.
+    suture_b_dec_init b_dec_init;
+    /// From the same sample; losses are those of scaled activations. Default SUTURE_NORMALIZE_NONE.
+    suture_normalize_activations normalize_activations;
     /// Order of the tokens. Every value is valid, 0 included.
     uint64_t seed;
 } suture_train_config;

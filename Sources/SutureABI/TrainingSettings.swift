@@ -31,6 +31,24 @@ func trainingOptions(_ pointer: UnsafePointer<suture_train_config>?) throws -> T
             "config->decoder_norm is \(config.decoder_norm.rawValue), expected SUTURE_DECODER_NORM_UNIT or "
                 + "_UNIT_UNPROJECTED")
     }
+    switch config.b_dec_init {
+    case SUTURE_B_DEC_KEEP, suture_b_dec_init(rawValue: 0): options.decoderBiasStart = .keep
+    case SUTURE_B_DEC_ZERO: options.decoderBiasStart = .zero
+    case SUTURE_B_DEC_MEAN: options.decoderBiasStart = .mean
+    case SUTURE_B_DEC_GEOMETRIC_MEDIAN: options.decoderBiasStart = .geometricMedian
+    default:
+        throw SutureError.invalidArgument(
+            "config->b_dec_init is \(config.b_dec_init.rawValue), expected SUTURE_B_DEC_KEEP, _ZERO, _MEAN or "
+                + "_GEOMETRIC_MEDIAN")
+    }
+    switch config.normalize_activations {
+    case SUTURE_NORMALIZE_NONE, suture_normalize_activations(rawValue: 0): options.normalizeActivations = .none
+    case SUTURE_NORMALIZE_EXPECTED_AVERAGE_ONLY_IN: options.normalizeActivations = .expectedAverageOnlyIn
+    default:
+        throw SutureError.invalidArgument(
+            "config->normalize_activations is \(config.normalize_activations.rawValue), expected "
+                + "SUTURE_NORMALIZE_NONE or _EXPECTED_AVERAGE_ONLY_IN")
+    }
     options.seed = config.seed
     return options
 }

@@ -14,6 +14,8 @@ import Testing
         options.learningRateWarmUpSteps = 3
         options.totalSteps = 12
         options.seed = seed
+        options.decoderBiasStart = .mean
+        options.normalizeActivations = .expectedAverageOnlyIn
         return options
     }
 
@@ -151,6 +153,8 @@ import Testing
         #expect(try TrainingOptions(options.json, name: "test") == options)
         options.maxGradientNorm = 0.1
         options.decoderNorm = .unit
+        options.decoderBiasStart = .geometricMedian
+        options.normalizeActivations = .expectedAverageOnlyIn
         #expect(try TrainingOptions(options.json, name: "test") == options)
     }
 

@@ -184,5 +184,7 @@ def trainer_create(
     epsilon: float = 0,
     max_grad_norm: float = 0,
     decoder_norm: str | None = None,
+    b_dec_init: str | None = None,
+    normalize_activations: str | None = None,
     seed: int = 0,
 ) -> Trainer: ...

@@ -16,8 +16,12 @@ DEFAULT_BATCH_SIZE = 4096
 
 LRScheduler = Literal["constant", "linear", "cosine"]
 DecoderNorm = Literal["unit", "unit_unprojected"]
+BDecInit = Literal["keep", "zero", "mean", "geometric_median"]
+NormalizeActivations = Literal["none", "expected_average_only_in"]
 LR_SCHEDULERS = ("constant", "linear", "cosine")
 DECODER_NORMS = ("unit", "unit_unprojected")
+B_DEC_INITS = ("keep", "zero", "mean", "geometric_median")
+NORMALIZATIONS = ("none", "expected_average_only_in")
 
 _STEPS = 2**52
 _BELOW_ONE = float(np.nextafter(1.0, 0.0))
@@ -43,6 +47,12 @@ class TrainOptions(TypedDict, total=False):
         decoder_norm: "unit_unprojected" (default): decoder rows are divided by their norms after
             each step, and nothing else. "unit": so too, and a row's gradient loses its component
             along the row before it is clipped and enters Adam.
+        b_dec_init: where b_dec begins: "keep" (default), as it is in the SAE; "zero"; "mean" or
+            "geometric_median" of up to 65,536 of the activations, drawn evenly over what the first
+            run or step gets.
+        normalize_activations: "none" (default), or "expected_average_only_in": training sees
+            activations times sqrt(d_in) / mean norm, one number from the same sample, and losses
+            are those of scaled activations; `Trainer.sae` has the number folded into its weights.
         seed: of the order of the tokens, 0 to 2**64 - 1; 0.
 
     >>> import numpy as np, suture
@@ -64,6 +74,8 @@ class TrainOptions(TypedDict, total=False):
     epsilon: float
     max_grad_norm: float | None
     decoder_norm: DecoderNorm
+    b_dec_init: BDecInit
+    normalize_activations: NormalizeActivations
     seed: int
 
 
@@ -81,6 +93,10 @@ _CHECKS: dict[str, Callable[[Any], dict[str, Any]]] = {
         {} if v is None else {"max_grad_norm": real("max_grad_norm", v, above=True)}
     ),
     "decoder_norm": lambda v: {"decoder_norm": word("decoder_norm", v, DECODER_NORMS)},
+    "b_dec_init": lambda v: {"b_dec_init": word("b_dec_init", v, B_DEC_INITS)},
+    "normalize_activations": lambda v: {
+        "normalize_activations": word("normalize_activations", v, NORMALIZATIONS)
+    },
     "seed": lambda v: {"seed": integer("seed", v, 0, 2**64 - 1)},
 }
 assert set(_CHECKS) == set(TrainOptions.__annotations__)

@@ -55,14 +55,19 @@ for target, given in (
         "1",
         "expected one of",
     )
-    row(
-        target,
-        lambda _, g=given: g(decoder_norm="one"),
-        ValueError,
-        "decoder_norm",
-        "'one'",
-        "expected one of 'unit'",
-    )
+    for name, expected in (
+        ("decoder_norm", "'unit', 'unit_unprojected'"),
+        ("b_dec_init", "'keep', 'zero', 'mean', 'geometric_median'"),
+        ("normalize_activations", "'none', 'expected_average_only_in'"),
+    ):
+        row(
+            target,
+            lambda _, g=given, n=name: g(**{n: "one"}),
+            ValueError,
+            name,
+            "'one'",
+            f"expected one of {expected}",
+        )
     row(
         target,
         lambda _, g=given: g(lr_scheduler="linear", lr_warm_up_steps=5, total_steps=5),

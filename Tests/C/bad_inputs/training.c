@@ -52,6 +52,8 @@ void training_rows(void) {
     TRAIN_ROW("max_grad_norm|-1", "negative", max_grad_norm, -1);
     TRAIN_ROW("max_grad_norm|nan", "NaN", max_grad_norm, NAN);
     TRAIN_ROW("decoder_norm|9", "unknown", decoder_norm, (suture_decoder_norm)9);
+    TRAIN_ROW("b_dec_init|9", "unknown", b_dec_init, (suture_b_dec_init)9);
+    TRAIN_ROW("normalize_activations|9", "unknown", normalize_activations, (suture_normalize_activations)9);
     TRAIN_ROW("beta1|1", "not below 1", beta1, 1);
     TRAIN_ROW("beta1|-0.5", "negative", beta1, -0.5);
     TRAIN_ROW("beta2|nan", "NaN", beta2, NAN);

@@ -9,6 +9,8 @@ struct TrainerWeights {
     let decoder: UnsafeMutablePointer<Float>
     let decoderBias: UnsafeMutablePointer<Float>
     let subtractsDecoderBias: Bool
+    /// Of all activations.
+    let inputScale: Float
 }
 
 extension Trainer {
@@ -69,6 +71,7 @@ private func gather(
         tokens.read(order[row], into: target)
         let bad = sk_first_nonfinite_f32(target, dIn)
         guard bad == dIn else { throw tokens.nonFinite(order[row], column: bad, value: target[bad]) }
+        if weights.inputScale != 1 { for i in 0..<dIn { target[i] *= weights.inputScale } }
         if weights.subtractsDecoderBias { sk_axpy(-1, weights.decoderBias, target, dIn) }
     }
 }

@@ -44,6 +44,8 @@ extension Trainer {
             var order = try begin(trainers, on: rows)
             let shared = trainers.count > 1 ? try SharedBatch(rows: batchSize, dIn: first.dIn) : nil
             let pulse = Pulse(progress, total: total)
+            // From all rows, not from the first batch.
+            for trainer in trainers { try trainer.startIfNeeded(rows, pulse: pulse) }
             var last: [TrainingMetrics] = []
             for index in 0..<stepCount {
                 pulse.base = index * batchSize

@@ -60,6 +60,8 @@ extension Trainer {
                 ])
             ),
         ]
+        members.append(
+            ("start", .object([("done", .bool(start.isDone)), ("input_scale", .number(start.inputScale))])))
         if let order {
             members.append(
                 (
@@ -113,6 +115,11 @@ extension Trainer {
         running.averageVariance = try number("average_variance")
         running.flops = try number("flops")
         running.flopsExecuted = try number("flops_executed")
+        guard let done = state["start"]?["done"]?.bool, let scale = state["start"]?["input_scale"]?.double, scale > 0
+        else {
+            throw SutureError.format("\(path): what training began with is missing")
+        }
+        (start.isDone, start.inputScale) = (done, scale)
         if let json = state["order"] {
             let rows = try whole(json, "rows", 1...(1 << 53))
             order = TokenOrder(

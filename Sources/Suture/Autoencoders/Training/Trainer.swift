@@ -54,10 +54,14 @@ public final class Trainer {
     var kernelsBefore: String?
     private let busy = Atomic<Bool>(false)
 
+    /// What was taken from the activations before the first step.
+    var start: TrainerStart
+
     var weights: TrainerWeights {
         TrainerWeights(
             encoder: encoder.pointer, encoderBias: encoderBias.pointer, decoder: decoder.pointer,
-            decoderBias: decoderBias.pointer, subtractsDecoderBias: subtractsDecoderBias)
+            decoderBias: decoderBias.pointer, subtractsDecoderBias: subtractsDecoderBias,
+            inputScale: Float(start.inputScale))
     }
 
     /// Copies `sae` and brings its decoder rows to unit norm.
@@ -89,6 +93,7 @@ public final class Trainer {
         (dIn, dSAE, self.k) = (sae.dIn, sae.dSAE, k)
         guard dIn >= 1 else { throw SutureError.invalidArgument("d_in is \(dIn), expected at least 1") }
         self.options = options
+        start = TrainerStart(options)
         subtractsDecoderBias = sae.subtractsDecoderBias
         metadata = sae.metadata
         for (name, matrix) in [
@@ -166,6 +171,7 @@ public final class Trainer {
     public func gradients(_ x: MatrixView) throws -> TrainingGradients {
         try exclusively {
             let rows = try batchRows(x)
+            try requireStart()
             let space = try StepWorkspace(capacity: rows.count, dIn: dIn, dSAE: dSAE, k: k, blockRows: blockRows)
             defer { withExtendedLifetime(space) {} }
             let memory = space.memory(dIn: dIn, dSAE: dSAE, k: k, rows: rows.count)
@@ -179,20 +185,25 @@ public final class Trainer {
     /// A copy of the SAE as it is now.
     public func sae() throws -> SAE {
         try exclusively {
-            try SAE(
+            // Folded, a scale of the activations leaves a SAE of unscaled ones.
+            let scale = start.inputScale
+            return try SAE(
                 encoder: FloatMatrix(rows: dIn, cols: dSAE) { target in
                     transpose(encoder.pointer, rows: dSAE, cols: dIn, into: target)
                 },
                 encoderBias: FloatMatrix(rows: 1, cols: dSAE) { $0.update(from: encoderBias.pointer, count: dSAE) },
                 decoder: FloatMatrix(rows: dSAE, cols: dIn) { $0.update(from: decoder.pointer, count: dSAE * dIn) },
                 decoderBias: FloatMatrix(rows: 1, cols: dIn) { $0.update(from: decoderBias.pointer, count: dIn) },
-                architecture: .topK(k: k), subtractsDecoderBias: subtractsDecoderBias, metadata: metadata)
+                architecture: .topK(k: k), subtractsDecoderBias: subtractsDecoderBias,
+                normalization: scale == 1 ? .none : .fixedScale(scale), metadata: metadata
+            ).folded(subtraction: false)
         }
     }
 
     /// One step, whole or not at all.
     func step(_ rows: TokenRows, _ batch: [Int], pulse: Pulse) throws -> TrainingMetrics {
-        let start = Pulse.nanoseconds()
+        let begun = Pulse.nanoseconds()
+        try startIfNeeded(rows, pulse: pulse)
         let space: StepWorkspace
         if let workspace, workspace.capacity >= batch.count {
             space = workspace
@@ -222,7 +233,7 @@ public final class Trainer {
             let fired = lastFired.pointer[latent]
             if fired == 0 || tokens - fired >= Trainer.deadWindow { metrics.dead += 1 }
         }
-        metrics.seconds = Double(Pulse.nanoseconds() - start) * 1e-9
+        metrics.seconds = Double(Pulse.nanoseconds() - begun) * 1e-9
         let flops = StepFlops(
             tokens: batch.count, active: totals.active, dIn: dIn, dSAE: dSAE,
             subtractsDecoderBias: subtractsDecoderBias, options: options)

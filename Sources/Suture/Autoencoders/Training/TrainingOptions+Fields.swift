@@ -56,7 +56,9 @@ extension TrainingOptions {
             .number("lr_end", \.learningRateEnd), .whole("total_steps", \.totalSteps), .number("beta1", \.beta1),
             .number("beta2", \.beta2), .number("epsilon", \.epsilon),
             .optionalNumber("max_grad_norm", \.maxGradientNorm),
-            .word("decoder_norm", \.decoderNorm, \.name), .bits("seed", \.seed),
+            .word("decoder_norm", \.decoderNorm, \.name),
+            .word("b_dec_init", \.decoderBiasStart, \.name),
+            .word("normalize_activations", \.normalizeActivations, \.name), .bits("seed", \.seed),
         ]
     }
 

@@ -25,6 +25,11 @@ public struct TrainingOptions: Sendable, Equatable {
     /// (torch.nn.utils.clip_grad_norm_). nil: they stay as they are.
     public var maxGradientNorm: Double?
     public var decoderNorm = DecoderNorm.unitUnprojected
+    /// Where b_dec begins: taken from up to 65,536 of the activations, drawn evenly, before the first
+    /// step.
+    public var decoderBiasStart = DecoderBiasStart.keep
+    /// Scale of the activations in training, from the same sample; losses are those of scaled ones.
+    public var normalizeActivations = ActivationNormalization.none
     /// Order of the tokens.
     public var seed: UInt64 = 0
 
