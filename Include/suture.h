@@ -506,15 +506,46 @@ suture_status suture_trainer_run(suture_trainer *trainer, const suture_matrix *s
     int64_t shard_count, uint64_t tokens, const suture_progress *progress,
     suture_train_metrics *out);
 
-/// The gradients of the loss on the rows of x (N, d_in), N >= 1, in the shapes of the weights:
-/// W_enc (d_in, d_sae), b_enc (1, d_sae), W_dec (d_sae, d_in), b_dec (1, d_in), float32; and the
-/// loss. They are those of the weights as they are, before any renormalisation. Nothing is updated.
+/// The gradients of the loss on the rows of x (N, d_in), N >= 1, without a step, to one float32
+/// array: W_enc (d_in, d_sae), b_enc (d_sae), W_dec (d_sae, d_in) and b_dec (d_in), row by row and
+/// one after the other, so count = 2 d_in d_sae + d_sae + d_in elements. They are those of the mean
+/// over these tokens and of the weights as they are: neither clipped nor projected. With
+/// suture_trainer_apply() this makes a step in two halves, for gradients that are averaged over
+/// several processes in between.
 ///
-/// Errors: as suture_trainer_step(); SUTURE_ERROR_INVALID_ARGUMENT if an output has another shape
-/// or is not float32. On an error nothing is written.
+/// firings (NULL for none) gets the tokens on which each latent was active, (d_sae). out (NULL for
+/// none; set out->struct_size first) gets the loss, explained variance and l0 of the batch, the
+/// seconds this took, and else what the last step left.
+///
+/// Errors: as suture_trainer_step(); SUTURE_ERROR_INVALID_ARGUMENT for another count, and if
+/// b_dec_init or normalize_activations ask for something that the first step would take from the
+/// activations.
 suture_status suture_trainer_gradients(const suture_trainer *trainer, const suture_matrix *x,
-    const suture_matrix *W_enc, const suture_matrix *b_enc, const suture_matrix *W_dec,
-    const suture_matrix *b_dec, double *loss);
+    const suture_progress *progress, float *gradients, int64_t count, int64_t *firings,
+    suture_train_metrics *out);
+
+/// Applies the gradients of a step, reduced over several batches, as suture_trainer_step() would
+/// its own: clipping, projection, Adam, decoder norms, learning rate and counters. gradients has
+/// the order and count of suture_trainer_gradients(), of the mean over all `tokens` (1 to 2^48) of
+/// the step: where batches are of one size, the mean of theirs.
+///
+/// firings ((d_sae), each >= 0), added up over the batches, tells which latents were active, for
+/// the count of dead ones; NULL takes for active what has a gradient of b_enc other than 0. After
+/// suture_trainer_gradients() on the rows of a step the weights are those that
+/// suture_trainer_step() leaves, bit for bit.
+///
+/// out (NULL for none; set out->struct_size first) gets all steps and tokens, dead latents,
+/// learning rate and seconds; the loss, explained variance and l0 are NaN.
+///
+/// On an error the trainer is as before the call, but for a cancel as in suture_trainer_step().
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for another count, tokens out of range, a gradient that is
+/// not finite or 1e18 and more, a negative number of firings, and before a first step that takes
+/// something from the activations (b_dec_init, normalize_activations); SUTURE_ERROR_CANCELLED;
+/// SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_trainer_apply(suture_trainer *trainer, const float *gradients, int64_t count,
+    uint64_t tokens, const int64_t *firings, const suture_progress *progress,
+    suture_train_metrics *out);
 
 /// A copy of the SAE as it is now, with the metadata of the one that training began with.
 ///

@@ -150,40 +150,82 @@ public func suture_trainer_run(
     }
 }
 
-/// The gradients of the loss on the rows of x (N, d_in), N >= 1, in the shapes of the weights: W_enc
-/// (d_in, d_sae), b_enc (1, d_sae), W_dec (d_sae, d_in), b_dec (1, d_in), float32; and the loss. They are those of the weights as they are, before any renormalisation. Nothing is
-/// updated.
+/// The gradients of the loss on the rows of x (N, d_in), N >= 1, without a step, to one float32 array:
+/// W_enc (d_in, d_sae), b_enc (d_sae), W_dec (d_sae, d_in) and b_dec (d_in), row by row and one after
+/// the other, so count = 2 d_in d_sae + d_sae + d_in elements. They are those of the mean over these
+/// tokens and of the weights as they are: neither clipped nor projected. With
+/// suture_trainer_apply() this makes a step in two halves, for gradients that are averaged over several
+/// processes in between.
 ///
-/// Errors: as suture_trainer_step(); SUTURE_ERROR_INVALID_ARGUMENT if an output has another shape or
-/// is not float32. On an error nothing is written.
+/// firings (NULL for none) gets the tokens on which each latent was active, (d_sae). out (NULL for none;
+/// set out->struct_size first) gets the loss, explained variance and l0 of the batch, the seconds this
+/// took, and else what the last step left.
+///
+/// Errors: as suture_trainer_step(); SUTURE_ERROR_INVALID_ARGUMENT for another count, and if b_dec_init
+/// or normalize_activations ask for something that the first step would take from the activations.
 @c
 public func suture_trainer_gradients(
     _ trainer: UnsafePointer<suture_trainer>?, _ x: UnsafePointer<suture_matrix>?,
-    _ W_enc: UnsafePointer<suture_matrix>?, _ b_enc: UnsafePointer<suture_matrix>?,
-    _ W_dec: UnsafePointer<suture_matrix>?, _ b_dec: UnsafePointer<suture_matrix>?,
-    _ loss: UnsafeMutablePointer<Double>?
+    _ progress: UnsafePointer<suture_progress>?, _ gradients: UnsafeMutablePointer<Float>?, _ count: Int64,
+    _ firings: UnsafeMutablePointer<Int64>?, _ out: UnsafeMutablePointer<suture_train_metrics>?
 ) -> suture_status {
     boundary {
         let trainer = try SutureABI.trainer(trainer)
         let x = try matrix(x, "x", cols: (trainer.dIn, "d_in"))
-        let (dIn, dSAE) = ((trainer.dIn, "d_in"), (trainer.dSAE, "d_sae"))
-        let outputs = [
-            try outputMatrix(W_enc, "W_enc", rows: dIn, cols: dSAE),
-            try outputMatrix(b_enc, "b_enc", rows: (1, "the rows of a bias"), cols: dSAE),
-            try outputMatrix(W_dec, "W_dec", rows: dSAE, cols: dIn),
-            try outputMatrix(b_dec, "b_dec", rows: (1, "the rows of a bias"), cols: dIn),
-        ]
-        let loss = try required(loss, "loss")
-        let gradients = try trainer.gradients(x)
-        let sources = [gradients.encoder, gradients.encoderBias, gradients.decoder, gradients.decoderBias]
-        for (target, source) in zip(outputs, sources) {
-            for row in 0..<source.rows {
-                (target.base + row * target.rowStride).update(
-                    from: source.pointer + row * source.cols, count: source.cols)
-            }
+        let gradients = try required(gradients, "gradients")
+        try checkGradients(UnsafePointer(gradients), count, of: trainer)
+        if let out { try structSize(out, "out", of: suture_train_metrics.self) }
+        try write(
+            trainer.gradients(x, into: gradients, firings: firings, progress: SutureABI.progress(progress)), to: out)
+    }
+}
+
+/// Applies the gradients of a step, reduced over several batches, as suture_trainer_step() would its own:
+/// clipping, projection, Adam, decoder norms, learning rate and counters. gradients has the order and
+/// count of suture_trainer_gradients(), of the mean over all `tokens` (1 to 2^48) of the step: where
+/// batches are of one size, the mean of theirs.
+///
+/// firings ((d_sae), each >= 0), added up over the batches, tells which latents were active, for the count
+/// of dead ones; NULL takes for active what has a gradient of b_enc other than 0. After
+/// suture_trainer_gradients() on the rows of a step the weights are those that
+/// suture_trainer_step() leaves, bit for bit.
+///
+/// out (NULL for none; set out->struct_size first) gets all steps and tokens, dead latents, learning rate
+/// and seconds; the loss, explained variance and l0 are NaN.
+///
+/// On an error the trainer is as before the call, but for a cancel as in suture_trainer_step().
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for another count, tokens out of range, a gradient that is not
+/// finite or 1e18 and more, a negative number of firings, and before a first step that takes something
+/// from the activations (b_dec_init, normalize_activations); SUTURE_ERROR_CANCELLED;
+/// SUTURE_ERROR_OUT_OF_MEMORY.
+@c
+public func suture_trainer_apply(
+    _ trainer: UnsafeMutablePointer<suture_trainer>?, _ gradients: UnsafePointer<Float>?, _ count: Int64,
+    _ tokens: UInt64, _ firings: UnsafePointer<Int64>?, _ progress: UnsafePointer<suture_progress>?,
+    _ out: UnsafeMutablePointer<suture_train_metrics>?
+) -> suture_status {
+    boundary {
+        let trainer = try SutureABI.trainer(trainer)
+        let gradients = try required(gradients, "gradients")
+        try checkGradients(gradients, count, of: trainer)
+        if let out { try structSize(out, "out", of: suture_train_metrics.self) }
+        guard let tokens = Int(exactly: tokens) else {
+            throw SutureError.invalidArgument("tokens is \(tokens), expected 1 to 2^48")
         }
-        withExtendedLifetime(gradients) {}
-        loss.pointee = gradients.loss
+        try write(
+            trainer.apply(gradients, tokens: tokens, firings: firings, progress: SutureABI.progress(progress)), to: out)
+    }
+}
+
+private func checkGradients(_ gradients: UnsafePointer<Float>, _ count: Int64, of trainer: Trainer) throws {
+    let expected = trainer.gradientLayout.count
+    guard count == Int64(expected) else {
+        throw SutureError.invalidArgument(
+            "count is \(count), expected 2 d_in d_sae + d_sae + d_in = \(expected) gradients")
+    }
+    guard UInt(bitPattern: gradients) % 4 == 0 else {
+        throw SutureError.invalidArgument("gradients is not aligned to 4 bytes")
     }
 }
 

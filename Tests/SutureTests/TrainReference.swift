@@ -151,10 +151,7 @@ enum TrainSupport {
             + Array(sae.decoderBias.buffer)
     }
 
-    static func parameters(_ gradients: TrainingGradients) -> [Float] {
-        Array(gradients.encoder.buffer) + Array(gradients.encoderBias.buffer) + Array(gradients.decoder.buffer)
-            + Array(gradients.decoderBias.buffer)
-    }
+    static func parameters(_ gradients: TrainingGradients) -> [Float] { Array(gradients.flat.buffer) }
 
     /// Largest |a - b| relative to the largest |b|.
     static func worst(_ a: [Float], _ b: [Double]) -> Double {

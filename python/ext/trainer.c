@@ -202,27 +202,63 @@ static PyObject *description(PyObject *self, PyObject *unused) {
 }
 
 static PyObject *gradients_into(PyObject *self, PyObject *args) {
-    static const char *const names[] = {"x", "W_enc", "b_enc", "W_dec", "b_dec"};
     core_state *state = core_state_of_object(self);
-    PyTypeObject *rows = state->rows;
-    PyObject *arrays[5];
-    suture_matrix m[5];
+    PyObject *x, *gradients_object, *firings_object, *progress;
+    long long count, d_sae;
+    suture_matrix matrix;
     if (!PyArg_ParseTuple(
-            args, "O!O!O!O!O!", rows, arrays, rows, arrays + 1, rows, arrays + 2, rows, arrays + 3, rows,
-            arrays + 4)) {
+            args, "O!OLOLO", state->rows, &x, &gradients_object, &count, &firings_object, &d_sae, &progress) ||
+        core_matrix(x, "x", &matrix) < 0) {
         return NULL;
     }
-    for (int i = 0; i < 5; i++) {
-        if (core_matrix(arrays[i], names[i], &m[i]) < 0) return NULL;
+    PyObject *result = NULL;
+    Py_buffer gradients, firings;
+    if (core_writable_array(firings_object, "firings", 'q', d_sae, &firings) < 0) return NULL;
+    if (core_writable_array(gradients_object, "gradients", 'f', count, &gradients) < 0) {
+        core_array_release(&firings);
+        return NULL;
     }
-    if (core_read(self) < 0) return NULL;
-    double loss = 0;
+    if (core_read(self) < 0) goto cleanup;
+    suture_train_metrics metrics = {.struct_size = sizeof metrics};
     core_call call;
-    core_call_begin(&call, state, NULL);
-    suture_status status = suture_trainer_gradients(handle_of(self), m, m + 1, m + 2, m + 3, m + 4, &loss);
+    core_call_begin(&call, state, progress);
+    suture_status status = suture_trainer_gradients(
+        handle_of(self), &matrix, &call.progress, gradients.buf, count, firings.buf, &metrics);
     int failed = core_call_end(&call, status);
     core_done_reading(self);
-    return failed ? NULL : PyFloat_FromDouble(loss);
+    if (!failed) result = metrics_dict(&metrics);
+cleanup:
+    core_array_release(&gradients);
+    core_array_release(&firings);
+    return result;
+}
+
+static PyObject *apply(PyObject *self, PyObject *args) {
+    core_state *state = core_state_of_object(self);
+    PyObject *gradients_object, *firings_object, *progress;
+    unsigned long long tokens;
+    if (!PyArg_ParseTuple(args, "OKOO", &gradients_object, &tokens, &firings_object, &progress)) return NULL;
+    PyObject *result = NULL;
+    Py_buffer gradients, firings = {0};
+    if (core_readable_array(gradients_object, "gradients", 'f', &gradients) < 0) return NULL;
+    if (firings_object != Py_None && core_readable_array(firings_object, "firings", 'q', &firings) < 0) {
+        core_array_release(&gradients);
+        return NULL;
+    }
+    if (core_write(self) < 0) goto cleanup;
+    suture_train_metrics metrics = {.struct_size = sizeof metrics};
+    core_call call;
+    core_call_begin(&call, state, progress);
+    suture_status status = suture_trainer_apply(
+        handle_of(self), gradients.buf, gradients.len / gradients.itemsize, tokens, firings.buf, &call.progress,
+        &metrics);
+    int failed = core_call_end(&call, status);
+    core_done_writing(self);
+    if (!failed) result = metrics_dict(&metrics);
+cleanup:
+    core_array_release(&gradients);
+    core_array_release(&firings);
+    return result;
 }
 
 static PyObject *sae(PyObject *self, PyObject *unused) {
@@ -250,7 +286,10 @@ static PyMethodDef methods[] = {
     {"check_data", check_data, METH_VARARGS, "check_data(shards): ValueError unless it was run on these."},
     {"save", save, METH_VARARGS, "save(folder): writes a checkpoint."},
     {"description", description, METH_NOARGS, "description(): JSON text."},
-    {"gradients_into", gradients_into, METH_VARARGS, "gradients_into(x, W_enc, b_enc, W_dec, b_dec): the loss."},
+    {"gradients_into", gradients_into, METH_VARARGS,
+     "gradients_into(x, gradients, count, firings, d_sae, progress): dict of metrics."},
+    {"apply", apply, METH_VARARGS,
+     "apply(gradients, tokens, firings, progress): dict of metrics; firings is None or has d_sae elements."},
     {"sae", sae, METH_NOARGS, "sae(): a copy of the SAE as it is now."},
     {NULL, NULL, 0, NULL},
 };

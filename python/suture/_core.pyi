@@ -161,8 +161,23 @@ class Trainer:
     def save(self, folder: str, /) -> None: ...
     def description(self) -> str: ...
     def gradients_into(
-        self, x: Rows, W_enc: Rows, b_enc: Rows, W_dec: Rows, b_dec: Rows, /
-    ) -> float: ...
+        self,
+        x: Rows,
+        gradients: npt.NDArray[np.float32],
+        count: int,
+        firings: npt.NDArray[np.int64],
+        d_sae: int,
+        progress: _Report,
+        /,
+    ) -> dict[str, Any]: ...
+    def apply(
+        self,
+        gradients: npt.NDArray[np.float32],
+        tokens: int,
+        firings: npt.NDArray[np.int64] | None,
+        progress: _Report,
+        /,
+    ) -> dict[str, Any]: ...
     def sae(self) -> SAE: ...
 
 def trainer_load(folder: str, /) -> Trainer: ...

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from . import _core
 from ._arguments import instance, integer, named
-from ._inputs import Acts, Array, Stream, output, rows
+from ._inputs import Acts, Array, Stream, rows
 from ._progress import Meter, Progress
 from ._train_options import DEFAULT_BATCH_SIZE, TrainOptions, core_settings, with_total_steps
 from .sae import SAE
@@ -177,14 +178,88 @@ class Trainer:
         >>> gradients["W_enc"].shape
         (4, 16)
         """
-        batch = self._rows(x)
+        metrics, flat = self.step_grad(x)
         d_in, d_sae = self._d_in, self._d_sae
         shapes = {
-            "W_enc": (d_in, d_sae), "b_enc": (1, d_sae), "W_dec": (d_sae, d_in), "b_dec": (1, d_in),
-        }  # fmt: skip
-        out = {name: np.empty(shape, np.float32) for name, shape in shapes.items()}
-        loss = self._core.gradients_into(batch, *map(output, out.values()))
-        return loss, {n: a if n.startswith("W") else a[0] for n, a in out.items()}
+            "W_enc": (d_in, d_sae),
+            "b_enc": (d_sae,),
+            "W_dec": (d_sae, d_in),
+            "b_dec": (d_in,),
+        }
+        out, begin = {}, 0
+        for name, shape in shapes.items():
+            end = begin + math.prod(shape)
+            out[name] = flat[begin:end].reshape(shape)
+            begin = end
+        return metrics["loss"], out
+
+    def step_grad(self, x: Array) -> tuple[Row, Float32]:
+        """The first half of a step, for gradients that are averaged over processes: what `step(x)`
+        would apply, without doing so.
+
+        Args:
+            x: (N, d_in) activations, one array.
+
+        Returns:
+            The metrics of the batch, as `step` has them; also firings: (d_sae) tokens on which each
+            latent was active. And the gradients by W_enc (d_in, d_sae), b_enc (d_sae), W_dec
+            (d_sae, d_in) and b_dec (d_in), flat and one after the other: of the mean over these
+            tokens, neither clipped nor projected.
+
+        Raises:
+            ValueError: also before the first step, where `b_dec_init` or `normalize_activations`
+                wants something from the activations.
+
+        >>> import numpy as np, suture
+        >>> x = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+        >>> trainer, other = (suture.Trainer(suture.SAE.init(4, 16, k=2)) for _ in range(2))
+        >>> halves = [trainer.step_grad(rows) for rows in (x[:4], x[4:])]
+        >>> flat = (halves[0][1] + halves[1][1]) / 2
+        >>> trainer.apply(flat, tokens=8, firings=sum(m["firings"] for m, _ in halves))["steps"]
+        1
+        >>> other.step(x)["steps"]
+        1
+        >>> np.allclose(trainer.sae.W_enc, other.sae.W_enc, atol=1e-6)
+        True
+        """
+        batch = self._rows(x)
+        flat = np.empty(self._gradient_count, np.float32)
+        firings = np.empty(self._d_sae, np.int64)
+        metrics = self._core.gradients_into(batch, flat, flat.size, firings, firings.size, None)
+        return metrics | {"firings": firings}, flat
+
+    def apply(
+        self,
+        flat: npt.ArrayLike,
+        *,
+        tokens: int,
+        firings: npt.ArrayLike | None = None,
+    ) -> Row:
+        """The second half of a step: clips and applies gradients that come from `step_grad` and may
+        have been averaged since. With those of one `step_grad(x)` the weights are those that
+        `step(x)` leaves, bit for bit.
+
+        Args:
+            flat: float32 gradients in the order of `step_grad`, of the mean over all tokens of the
+                step: where batches are of one size, the mean of theirs.
+            tokens: how many these are.
+            firings: (d_sae) int64, those of `step_grad` added up, for the count of dead latents;
+                None takes for active what has a gradient of b_enc other than 0.
+
+        Returns:
+            steps, tokens, dead, lr and seconds, as `step` has them.
+        """
+        gradients = _flat("flat", flat, np.float32, self._gradient_count)
+        counts = None if firings is None else _flat("firings", firings, np.int64, self._d_sae)
+        count = integer("tokens", tokens, 1, 2**48)
+        self._sae = None
+        with named(gradients="flat"):
+            metrics = self._core.apply(gradients, count, counts, None)
+        return {name: metrics[name] for name in ("steps", "tokens", "dead", "lr", "seconds")}
+
+    @property
+    def _gradient_count(self) -> int:
+        return 2 * self._d_in * self._d_sae + self._d_sae + self._d_in
 
     def _rows(self, x: Array) -> _core.Rows:
         batch = rows(x, "x")
@@ -241,6 +316,16 @@ def train(
     except KeyboardInterrupt as error:
         raise TrainingInterrupted(TrainRun(trainer.sae, trainer.history, trainer)) from error
     return TrainRun(trainer.sae, trainer.history, trainer)
+
+
+def _flat(name: str, values: Any, dtype: type[np.generic], count: int) -> npt.NDArray[Any]:
+    """A flat array of `count` elements of this type."""
+    array = np.asarray(values)
+    if array.dtype != dtype:
+        raise TypeError(f"{name} has elements of {array.dtype}, expected {np.dtype(dtype)}")
+    if array.shape != (count,):
+        raise ValueError(f"{name} has shape {array.shape}, expected ({count},)")
+    return np.ascontiguousarray(array)
 
 
 def _wanted(tokens: int | None, shards: list[_core.Rows]) -> int:

@@ -110,7 +110,7 @@ for target, given in (
     bad_numbers(target, "log_every", lambda v, g=given: g(log_every=v), 0, -1, None)
     row(target, lambda _, g=given: g(callback=3), TypeError, "callback", "3", "expected a function")
     row(target, lambda _, g=given: g(progress="x"), TypeError, "progress", "'x'", "expected")
-for method in ("step", "gradients"):
+for method in ("step", "gradients", "step_grad"):
     target = f"Trainer.{method}"
 
     def on_rows(x: Any, method: str = method) -> object:
@@ -129,3 +129,33 @@ for method in ("step", "gradients"):
         "nan",
         "expected finite",
     )
+
+SIZE = 2 * D_A * D_SAE + D_SAE + D_A
+FLAT = np.zeros(SIZE, np.float32)
+
+
+def applied(flat: Any = FLAT, tokens: Any = 8, **settings: Any) -> object:
+    return trainer().apply(flat, tokens=tokens, **settings)
+
+
+target = "Trainer.apply"
+row(
+    target, lambda _: applied(FLAT[1:]), ValueError, "flat", f"({SIZE - 1},)", f"expected ({SIZE},)"
+)
+row(target, lambda _: applied(FLAT.astype(float)), TypeError, "flat", "float64", "expected float32")
+row(target, lambda _: applied(None), TypeError, "flat", "object", "expected float32")
+bad = FLAT.copy()
+bad[7] = np.nan
+row(target, lambda _: applied(bad), ValueError, "flat[7]", "nan", "expected finite")
+bad_numbers(target, "tokens", lambda v: applied(tokens=v), 0, -1, 2**49, "8", None)
+counts = np.zeros(D_SAE, np.int64)
+row(target, lambda _: applied(firings=counts[1:]), ValueError, "firings", f"expected ({D_SAE},)")
+row(
+    target,
+    lambda _: applied(firings=counts.astype(float)),
+    TypeError,
+    "firings",
+    "float64",
+    "int64",
+)
+row(target, lambda _: applied(firings=counts - 1), ValueError, "firings[0]", "-1", "at least 0")

@@ -117,19 +117,38 @@ void training_rows(void) {
     ROW(IO, "absent", "no such folder", suture_trainer_load(in_folder("absent"), &out_trainer));
     ROW(IO, "no checkpoint", "nothing in it", suture_trainer_load(folder, &out_trainer));
 
-    const suture_matrix *W_enc = FLOATS(out_floats, D_A, D_SAE);
-    const suture_matrix *b_enc = FLOATS(out_floats + 40, 1, D_SAE);
-    const suture_matrix *W_dec = FLOATS(out_floats + 80, D_SAE, D_A);
-    const suture_matrix *b_dec = FLOATS(out_floats + 120, 1, D_A);
-    double *loss = out_doubles;
-    ROW(INVALID, "trainer|NULL", "NULL", suture_trainer_gradients(NULL, &a, W_enc, b_enc, W_dec, b_dec, loss));
-    ROW(INVALID, "loss|NULL", "NULL", suture_trainer_gradients(trainer, &a, W_enc, b_enc, W_dec, b_dec, NULL));
-    INPUT_ROWS("x", 2, D_A, suture_trainer_gradients(trainer, X, W_enc, b_enc, W_dec, b_dec, loss));
-    CONTENT_ROWS("x", ROWS, D_A, suture_trainer_gradients(trainer, X, W_enc, b_enc, W_dec, b_dec, loss));
-    OUTPUT_ROWS("W_enc", D_A, D_SAE, suture_trainer_gradients(trainer, &a, X, b_enc, W_dec, b_dec, loss));
-    OUTPUT_ROWS("b_enc", 1, D_SAE, suture_trainer_gradients(trainer, &a, W_enc, X, W_dec, b_dec, loss));
-    OUTPUT_ROWS("W_dec", D_SAE, D_A, suture_trainer_gradients(trainer, &a, W_enc, b_enc, X, b_dec, loss));
-    OUTPUT_ROWS("b_dec", 1, D_A, suture_trainer_gradients(trainer, &a, W_enc, b_enc, W_dec, X, loss));
+    enum { COUNT = 2 * D_A * D_SAE + D_SAE + D_A };
+    static float flat[COUNT];
+    static int64_t firings[D_SAE];
+#define GRADIENTS(x, count) suture_trainer_gradients(trainer, x, NULL, flat, count, NULL, &out_metrics)
+    ROW(INVALID, "trainer|NULL", "NULL",
+        suture_trainer_gradients(NULL, &a, NULL, flat, COUNT, firings, &out_metrics));
+    ROW(INVALID, "gradients|NULL", "NULL",
+        suture_trainer_gradients(trainer, &a, NULL, NULL, COUNT, NULL, &out_metrics));
+    ROW(INVALID, "count|-1", "negative", GRADIENTS(&a, -1));
+    ROW(INVALID, "count|1|d_sae", "too small", GRADIENTS(&a, 1));
+    SIZE_ROWS("out", out_metrics, GRADIENTS(&a, COUNT));
+    INPUT_ROWS("x", 2, D_A, GRADIENTS(X, COUNT));
+    CONTENT_ROWS("x", ROWS, D_A, GRADIENTS(X, COUNT));
+
+#define APPLY(count, tokens) suture_trainer_apply(trainer, flat, count, tokens, firings, NULL, &out_metrics)
+    ROW(INVALID, "trainer|NULL", "NULL", suture_trainer_apply(NULL, flat, COUNT, 8, NULL, NULL, &out_metrics));
+    ROW(INVALID, "gradients|NULL", "NULL", suture_trainer_apply(trainer, NULL, COUNT, 8, NULL, NULL, &out_metrics));
+    ROW(INVALID, "count|0", "zero", APPLY(0, 8));
+    ROW(INVALID, "tokens|0", "zero", APPLY(COUNT, 0));
+    ROW(INVALID, "tokens|18446744073709551615", "too large", APPLY(COUNT, UINT64_MAX));
+    ROW(INVALID, "tokens|9223372036854775807", "too large", APPLY(COUNT, INT64_MAX));
+    SIZE_ROWS("out", out_metrics, APPLY(COUNT, 8));
+    firings[1] = -1;
+    ROW(INVALID, "firings[1]|-1", "negative", APPLY(COUNT, 8));
+    firings[1] = 0;
+    flat[7] = NAN;
+    ROW(INVALID, "gradients[7]|nan", "NaN", APPLY(COUNT, 8));
+    flat[7] = -INFINITY;
+    ROW(INVALID, "gradients[7]|-inf", "infinite", APPLY(COUNT, 8));
+    flat[7] = 2e18f;
+    ROW(INVALID, "gradients[7]|2e+18", "too large", APPLY(COUNT, 8));
+    flat[7] = 0;
 
     ROW(INVALID, "trainer|NULL", "NULL", suture_trainer_sae(NULL, &out_sae));
     ROW(INVALID, "out|NULL", "NULL", suture_trainer_sae(trainer, NULL));

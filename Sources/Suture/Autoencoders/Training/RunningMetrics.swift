@@ -26,8 +26,17 @@ struct RunningMetrics: Equatable {
     mutating func count(_ step: inout TrainingMetrics, flops stepFlops: StepFlops) {
         averageLoss = Self.averageDecay * averageLoss + (1 - Self.averageDecay) * step.loss
         averageVariance = Self.averageDecay * averageVariance + (1 - Self.averageDecay) * step.variance
+        count(stepFlops)
+        complete(&step)
+    }
+
+    mutating func count(_ stepFlops: StepFlops) {
         flops += stepFlops.dense
         flopsExecuted += stepFlops.executed
+    }
+
+    /// What a step's metrics have of all steps.
+    func complete(_ step: inout TrainingMetrics) {
         step.explainedVarianceAverage = explainedVarianceAverage
         (step.flops, step.flopsExecuted) = (flops, flopsExecuted)
     }

@@ -73,12 +73,14 @@ extension Trainer {
 
     /// Runs `body` on blocks of latents in parallel, with scratch for one latent's gradients from
     /// `source` and the block's biases.
+    ///
+    /// - Parameter staging: elements of scratch besides, if the source needs none.
     func forLatentBlocks(
-        of source: some LatentGradients, _ pulse: Pulse?,
+        of source: some LatentGradients, staging: Int = 0, _ pulse: Pulse?,
         _ body: @escaping @Sendable (_ latents: Range<Int>, _ scratch: LatentScratch) -> Void
     ) throws {
         let (dIn, dSAE, width, done) = (dIn, dSAE, Trainer.latentBlock, source.rows)
-        let staging = source.stagingSize(dIn: dIn, latents: width)
+        let staging = max(staging, source.stagingSize(dIn: dIn, latents: width))
         let shared = Unchecked(source)
         try parallelFor((dSAE + width - 1) / width, progress: pulse?.repeated ?? .none) { block in
             withUnsafeTemporaryAllocation(of: Float.self, capacity: 2 * dIn + width + staging) { memory in
@@ -165,34 +167,5 @@ extension Trainer {
                 weights.encoderBias, encoderBiasMoments, offset: latents.lowerBound, gradient: scratch.bias,
                 count: latents.count)
         }
-    }
-
-    /// All gradients, written out.
-    func gradientMatrices(_ memory: StepMemory, _ totals: StepTotals) throws -> TrainingGradients {
-        let decoderBias = try decoderBiasGradient(memory, totals, pulse: nil)
-        let encoder = try Buffer<Float>(zeros: dSAE * dIn)
-        let bias = try Buffer<Float>(zeros: dSAE)
-        defer { withExtendedLifetime((encoder, bias)) {} }
-        let decoder = try FloatMatrix(rows: dSAE, cols: dIn) { decoder in
-            let shared = Unchecked((memory, encoder.pointer, bias.pointer, decoder))
-            try forLatentBlocks(of: memory, nil) { latents, _ in
-                let (memory, encoder, bias, decoder) = shared.value
-                for latent in latents {
-                    bias[latent] = memory.gradient(
-                        ofLatent: latent, encoder: encoder + latent * memory.dIn, decoder: decoder + latent * memory.dIn
-                    )
-                }
-            }
-        }
-        return TrainingGradients(
-            encoder: try FloatMatrix(rows: dIn, cols: dSAE) { target in
-                transpose(encoder.pointer, rows: dSAE, cols: dIn, into: target)
-            },
-            encoderBias: try FloatMatrix(rows: 1, cols: dSAE) { $0.update(from: bias.pointer, count: dSAE) },
-            decoder: decoder,
-            decoderBias: try FloatMatrix(rows: 1, cols: dIn) { target in
-                for (i, value) in decoderBias.enumerated() { target[i] = value }
-            },
-            loss: totals.errorSquares / Double(memory.rows))
     }
 }

@@ -165,23 +165,6 @@ public final class Trainer {
         }
     }
 
-    /// Loss and gradients on the rows of `x` (N, d_in), without a step.
-    ///
-    /// - Throws: as `step`.
-    public func gradients(_ x: MatrixView) throws -> TrainingGradients {
-        try exclusively {
-            let rows = try batchRows(x)
-            try requireStart()
-            let space = try StepWorkspace(capacity: rows.count, dIn: dIn, dSAE: dSAE, k: k, blockRows: blockRows)
-            defer { withExtendedLifetime(space) {} }
-            let memory = space.memory(dIn: dIn, dSAE: dSAE, k: k, rows: rows.count)
-            let pulse = Pulse(.none, total: rows.count)
-            let totals = try forward(rows, Array(0..<rows.count), memory: memory, pulse: pulse)
-            memory.group()
-            return try gradientMatrices(memory, totals)
-        }
-    }
-
     /// A copy of the SAE as it is now.
     public func sae() throws -> SAE {
         try exclusively {
@@ -204,45 +187,58 @@ public final class Trainer {
     func step(_ rows: TokenRows, _ batch: [Int], pulse: Pulse) throws -> TrainingMetrics {
         let begun = Pulse.nanoseconds()
         try startIfNeeded(rows, pulse: pulse)
-        let space: StepWorkspace
-        if let workspace, workspace.capacity >= batch.count {
-            space = workspace
-        } else {
-            workspace = nil
-            space = try StepWorkspace(capacity: batch.count, dIn: dIn, dSAE: dSAE, k: k, blockRows: blockRows)
-            workspace = space
-        }
+        let space = try space(for: batch.count)
+        defer { withExtendedLifetime(space) {} }
         let memory = space.memory(dIn: dIn, dSAE: dSAE, k: k, rows: batch.count)
         let totals = try forward(rows, batch, memory: memory, pulse: pulse)
         memory.group()
-        let biasGradient = try decoderBiasGradient(memory, totals, pulse: pulse)
-        let factor = try clippingFactor(memory, decoderBiasGradient: biasGradient, pulse: pulse)
-        try pulse.beginUpdate(batch.count)
-        try update(memory, decoderBiasGradient: biasGradient, factor: factor, pulse: pulse)
-        steps += 1
-        tokens += batch.count
+        try finish(memory, decoderBiasGradient: decoderBiasGradient(memory, totals, pulse: pulse), pulse: pulse)
+        var metrics = metrics
+        metrics.take(totals, tokens: batch.count)
+        metrics.seconds = Double(Pulse.nanoseconds() - begun) * 1e-9
+        running.count(&metrics, flops: flops(tokens: batch.count, active: totals.active))
+        return metrics
+    }
 
-        let count = Double(batch.count)
+    /// Clips and applies gradients, and counts the step.
+    func finish(_ source: some LatentGradients, decoderBiasGradient: [Float], pulse: Pulse) throws {
+        let factor = try clippingFactor(source, decoderBiasGradient: decoderBiasGradient, pulse: pulse)
+        try pulse.beginUpdate(source.rows)
+        try update(source, decoderBiasGradient: decoderBiasGradient, factor: factor, pulse: pulse)
+        steps += 1
+        tokens += source.rows
+    }
+
+    /// What is known without a batch: steps, tokens, dead latents, learning rate, operations.
+    var metrics: TrainingMetrics {
         var metrics = TrainingMetrics()
         (metrics.steps, metrics.tokens) = (steps, tokens)
-        metrics.loss = totals.errorSquares / count
-        metrics.variance = totals.variance
-        metrics.l0 = totals.active / count
-        metrics.learningRate = options.learningRate(after: steps - 1)
+        metrics.learningRate = options.learningRate(after: max(steps - 1, 0))
         for latent in 0..<dSAE {
             let fired = lastFired.pointer[latent]
             if fired == 0 || tokens - fired >= Trainer.deadWindow { metrics.dead += 1 }
         }
-        metrics.seconds = Double(Pulse.nanoseconds() - begun) * 1e-9
-        let flops = StepFlops(
-            tokens: batch.count, active: totals.active, dIn: dIn, dSAE: dSAE,
-            subtractsDecoderBias: subtractsDecoderBias, options: options)
-        running.count(&metrics, flops: flops)
+        running.complete(&metrics)
         return metrics
     }
 
+    func flops(tokens: Int, active: Double) -> StepFlops {
+        StepFlops(
+            tokens: tokens, active: active, dIn: dIn, dSAE: dSAE, subtractsDecoderBias: subtractsDecoderBias,
+            options: options)
+    }
+
+    /// Memory for a step on `count` tokens, kept from step to step.
+    func space(for count: Int) throws -> StepWorkspace {
+        if let workspace, workspace.capacity >= count { return workspace }
+        workspace = nil
+        let space = try StepWorkspace(capacity: count, dIn: dIn, dSAE: dSAE, k: k, blockRows: blockRows)
+        workspace = space
+        return space
+    }
+
     /// All rows of `x` as one batch, before any memory is taken for them.
-    private func batchRows(_ x: MatrixView) throws -> TokenRows {
+    func batchRows(_ x: MatrixView) throws -> TokenRows {
         guard x.rows <= Trainer.rowLimit else {
             throw SutureError.invalidArgument("x has \(x.rows) rows, expected at most \(Trainer.rowLimit) in one step")
         }

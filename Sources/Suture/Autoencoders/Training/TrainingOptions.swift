@@ -83,17 +83,11 @@ public struct TrainingMetrics: Sendable, Equatable {
 
     /// 1 - loss / variance; NaN where all tokens of the batch are the same.
     public var explainedVariance: Double { variance > 0 ? 1 - loss / variance : .nan }
-}
 
-/// Gradients of the loss, in the shapes of the weights.
-public struct TrainingGradients: Sendable {
-    /// (d_in, d_sae)
-    public let encoder: FloatMatrix
-    /// (1, d_sae)
-    public let encoderBias: FloatMatrix
-    /// (d_sae, d_in)
-    public let decoder: FloatMatrix
-    /// (1, d_in)
-    public let decoderBias: FloatMatrix
-    public let loss: Double
+    /// The figures of a batch.
+    mutating func take(_ totals: StepTotals, tokens: Int) {
+        loss = totals.errorSquares / Double(tokens)
+        variance = totals.variance
+        l0 = totals.active / Double(tokens)
+    }
 }
