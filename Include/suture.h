@@ -432,6 +432,32 @@ void suture_evaluation_destroy(suture_evaluation *evaluation);
 suture_status suture_stitch_transfer_sae(const suture_stitch *stitch, const suture_sae *sae,
     suture_direction direction, suture_sae **out);
 
+/// Solves W_dec and b_dec of a SAE by least squares on activations of its model, with the codes it
+/// has now: the encoder stays. What is minimised is the sum over tokens of |x - x_hat|^2, plus
+/// config->ridge times the sum over latents of q |row - present row|^2, where q is the mean squared
+/// activation of a latent where it fires; so rows of latents that never fire stay. After a transfer
+/// this lets decoder rows leave the image of the stitch.
+///
+/// The tokens are the rows of all shard_count matrices of `shards` (each (N, d_in), N >= 1, of any
+/// element type), or config->tokens of them, taken evenly. They are read twice where they are;
+/// memory that maps a file will do. Decoder norms, a fixed scale and the subtraction of b_dec are
+/// folded into the weights first, as by suture_sae_fold(). Up to d_sae 8192 the normal equations
+/// are factorised (d_sae^2 float64 numbers), above that they are solved by conjugate gradients.
+/// Memory beside that: 8 bytes an active latent and token (24 with the matrix), and 24 bytes a
+/// weight of the decoder. The same calls give the same bits for any number of threads.
+///
+/// *out is the caller's, to be released with suture_sae_destroy(); sae does not change. report
+/// (NULL for none; set report->struct_size first) gets what was done. Not reaching the tolerance is
+/// no error. Progress counts up to twice the tokens.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for another width, no rows, a setting out of range, or a
+/// value that is not finite as float32 (named by shard, row and column); SUTURE_ERROR_UNSUPPORTED
+/// for a per-token normalisation; SUTURE_ERROR_NUMERICAL if activations or the result are beyond
+/// float32; SUTURE_ERROR_CANCELLED; SUTURE_ERROR_OUT_OF_MEMORY. On an error nothing is written.
+suture_status suture_sae_refit_decoder(const suture_sae *sae, const suture_matrix *shards,
+    int64_t shard_count, const suture_refit_config *config, const suture_progress *progress,
+    suture_sae **out, suture_refit_report *report);
+
 // -------------------------------------------------------------------------------------------------
 // Training
 // -------------------------------------------------------------------------------------------------

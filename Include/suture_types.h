@@ -341,6 +341,56 @@ typedef struct suture_evaluation_report {
 } suture_evaluation_report;
 
 // ---------------------------------------------------------------------------------------------
+// Transfer
+// ---------------------------------------------------------------------------------------------
+
+/// How suture_sae_refit_decoder() solved its normal equations.
+typedef enum suture_refit_solver {
+    /// Their matrix (d_sae, d_sae), factorised.
+    SUTURE_REFIT_CHOLESKY = 1,
+    /// Conjugate gradients, without the matrix.
+    SUTURE_REFIT_CONJUGATE_GRADIENTS = 2
+} suture_refit_solver;
+
+/// Settings of suture_sae_refit_decoder(). Zero in a field stands for its default.
+typedef struct suture_refit_config {
+    uint64_t struct_size;
+    /// Pull towards the present decoder, in tokens, above 0: each row counts as much as so many more
+    /// tokens on which its latent fires, as strongly as it does on average, and is right. Default 30.
+    double ridge;
+    /// Of conjugate gradients: stop when the residual of every column is at most this part of that at
+    /// the start, in the norm of the inverse diagonal. Above 0; default 1e-3.
+    double tolerance;
+    /// Tokens at most, taken evenly from all rows; default all.
+    int64_t tokens;
+    /// Of conjugate gradients: most steps. Default 200.
+    int32_t max_iterations;
+} suture_refit_config;
+
+/// What a decoder refit did.
+typedef struct suture_refit_report {
+    uint64_t struct_size;
+    /// Tokens it rests on.
+    uint64_t tokens;
+    /// Latents that fired on none of them: their decoder rows are as they were.
+    int64_t silent;
+    /// Over these tokens, with the old and the new decoder; NaN if they do not vary.
+    double explained_variance_before;
+    double explained_variance_after;
+    /// Products and sums carried out: the dense encoder product (2 d_in d_sae a token), and what the
+    /// active latents and the solver need.
+    double flops_executed;
+    double seconds;
+    /// Of conjugate gradients: the residual at the end, as for `tolerance`; 0 for Cholesky.
+    double residual;
+    /// Of conjugate gradients; 0 for Cholesky.
+    int32_t iterations;
+    /// Whether the tolerance was reached.
+    int32_t converged;
+    suture_refit_solver solver;
+} suture_refit_report;
+
+// ---------------------------------------------------------------------------------------------
 // Training
 // ---------------------------------------------------------------------------------------------
 

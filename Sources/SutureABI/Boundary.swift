@@ -171,6 +171,19 @@ func matrix(
         rowStride: valueRows <= 1 ? valueCols : stride, type: type)
 }
 
+/// Several matrices of one width, each with at least one row.
+///
+/// - Parameter cols: as for `matrix`.
+func matrices(_ shards: UnsafePointer<suture_matrix>?, _ count: Int64, cols: (Int, String)) throws -> [MatrixView] {
+    guard count >= 1, count <= Int64(sizeLimit) else {
+        throw SutureError.invalidArgument("shard_count is \(count), expected 1 to \(sizeLimit)")
+    }
+    guard let shards else {
+        throw SutureError.invalidArgument("shards is NULL, expected \(count) matrices, shards[0] and on")
+    }
+    return try (0..<Int(count)).map { try matrix(shards + $0, "shards[\($0)]", cols: cols) }
+}
+
 /// "d_in = 512", and plain "1" for a number that has no name.
 private func named(_ number: Int, _ name: String) -> String { name == "\(number)" ? name : "\(name) = \(number)" }
 

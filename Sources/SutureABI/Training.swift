@@ -16,17 +16,6 @@ func trainer(_ handle: UnsafeMutablePointer<suture_trainer>?, _ name: String = "
     try trainer(handle.map { UnsafePointer($0) }, name)
 }
 
-/// Matrices of a caller's array, each (N, d_in) with N >= 1.
-func trainingShards(_ shards: UnsafePointer<suture_matrix>?, _ count: Int64, dIn: Int) throws -> [MatrixView] {
-    guard count >= 1, count <= Int64(sizeLimit) else {
-        throw SutureError.invalidArgument("shard_count is \(count), expected 1 to \(sizeLimit)")
-    }
-    guard let shards else {
-        throw SutureError.invalidArgument("shards is NULL, expected \(count) matrices, shards[0] and on")
-    }
-    return try (0..<Int(count)).map { try matrix(shards + $0, "shards[\($0)]", cols: (dIn, "d_in")) }
-}
-
 func tokenCount(_ tokens: UInt64) throws -> Int {
     guard let count = Int(exactly: tokens) else {
         throw SutureError.invalidArgument("tokens is \(tokens), expected at most \(Int.max)")
@@ -144,7 +133,7 @@ public func suture_trainer_run(
     boundary {
         let trainer = try SutureABI.trainer(trainer)
         let count = try tokenCount(tokens)
-        let views = try trainingShards(shards, shard_count, dIn: trainer.dIn)
+        let views = try matrices(shards, shard_count, cols: (trainer.dIn, "d_in"))
         if let out { try structSize(out, "out", of: suture_train_metrics.self) }
         try write(trainer.run(views, tokens: count, progress: SutureABI.progress(progress)), to: out)
     }

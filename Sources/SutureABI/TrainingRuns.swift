@@ -33,7 +33,7 @@ public func suture_trainers_run(
         var size = 0
         if let out { size = try structSize(out, "out", of: suture_train_metrics.self) }
         let metrics = try Trainer.run(
-            all, trainingShards(shards, shard_count, dIn: first.dIn), tokens: tokenCount(tokens),
+            all, matrices(shards, shard_count, cols: (first.dIn, "d_in")), tokens: tokenCount(tokens),
             progress: SutureABI.progress(progress))
         guard let out else { return }
         for (index, value) in metrics.enumerated() {
@@ -92,7 +92,7 @@ public func suture_trainer_check_data(
 ) -> suture_status {
     boundary {
         let trainer = try SutureABI.trainer(trainer)
-        try trainer.requireSameData(trainingShards(shards, shard_count, dIn: trainer.dIn))
+        try trainer.requireSameData(matrices(shards, shard_count, cols: (trainer.dIn, "d_in")))
     }
 }
 

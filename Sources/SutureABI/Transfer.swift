@@ -28,3 +28,72 @@ public func suture_stitch_transfer_sae(
         out.pointee = makeHandle(try SAEBox(try stitch.transfer(sae, direction: direction)), as: suture_sae.self)
     }
 }
+
+private func refitOptions(_ pointer: UnsafePointer<suture_refit_config>?) throws -> DecoderRefitOptions {
+    let config = try config(pointer, "config", defaults: suture_refit_config())
+    var options = DecoderRefitOptions()
+    if config.ridge != 0 { options.ridge = config.ridge }
+    if config.tolerance != 0 { options.tolerance = config.tolerance }
+    if config.tokens != 0 { options.tokens = Int(config.tokens) }
+    if config.max_iterations != 0 { options.maxIterations = Int(config.max_iterations) }
+    return options
+}
+
+/// Solves W_dec and b_dec of a SAE by least squares on activations of its model, with the codes it has
+/// now: the encoder stays. What is minimised is the sum over tokens of |x - x_hat|^2, plus config->ridge
+/// times the sum over latents of q |row - present row|^2, where q is the mean squared activation of a
+/// latent where it fires; so rows of latents that never fire stay. After a transfer this lets decoder
+/// rows leave the image of the stitch.
+///
+/// The tokens are the rows of all shard_count matrices of `shards` (each (N, d_in), N >= 1, of any
+/// element type), or config->tokens of them, taken
+/// evenly. They are read twice where they are; memory that
+/// maps a file will do. Decoder norms, a fixed scale and the subtraction of b_dec are folded into the
+/// weights first, as by suture_sae_fold(). Up to d_sae 8192 the normal equations are factorised
+/// (d_sae^2 float64 numbers), above that they are solved by conjugate gradients. Memory beside that: 8
+/// bytes an active latent and token (24 with the matrix), and 24 bytes a weight of the decoder. The same
+/// calls give the same bits for any number of threads.
+///
+/// *out is the caller's, to be released with suture_sae_destroy(); sae does not change. report (NULL for
+/// none; set report->struct_size first) gets what was done. Not reaching the tolerance is no error.
+/// Progress counts up to twice the tokens.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for another width, no rows, a setting out of range, or a value
+/// that is not finite as float32 (named by shard, row and column); SUTURE_ERROR_UNSUPPORTED for a
+/// per-token normalisation; SUTURE_ERROR_NUMERICAL if activations or the result are beyond float32;
+/// SUTURE_ERROR_CANCELLED; SUTURE_ERROR_OUT_OF_MEMORY. On an error nothing is written.
+@c
+public func suture_sae_refit_decoder(
+    _ sae: UnsafePointer<suture_sae>?, _ shards: UnsafePointer<suture_matrix>?, _ shard_count: Int64,
+    _ config: UnsafePointer<suture_refit_config>?, _ progress: UnsafePointer<suture_progress>?,
+    _ out: UnsafeMutablePointer<UnsafeMutablePointer<suture_sae>?>?,
+    _ report: UnsafeMutablePointer<suture_refit_report>?
+) -> suture_status {
+    boundary {
+        let sae = try SutureABI.sae(sae).sae
+        let options = try refitOptions(config)
+        let views = try matrices(shards, shard_count, cols: (sae.dIn, "d_in"))
+        let out = try required(out, "out")
+        if let report { try structSize(report, "report", of: suture_refit_report.self) }
+        let found = try sae.refitDecoder(views, options: options, progress: SutureABI.progress(progress))
+        let box = try SAEBox(found.sae)
+        if let report {
+            var values = suture_refit_report()
+            values.tokens = UInt64(found.report.tokens)
+            values.silent = Int64(found.report.silent)
+            values.explained_variance_before = found.report.explainedVarianceBefore
+            values.explained_variance_after = found.report.explainedVarianceAfter
+            values.flops_executed = found.report.flopsExecuted
+            values.seconds = found.report.seconds
+            values.residual = found.report.residual
+            values.iterations = Int32(found.report.iterations)
+            values.converged = found.report.converged ? 1 : 0
+            switch found.report.solver {
+            case .cholesky: values.solver = SUTURE_REFIT_CHOLESKY
+            case .conjugateGradients: values.solver = SUTURE_REFIT_CONJUGATE_GRADIENTS
+            }
+            try writeReport(values, to: report, "report")
+        }
+        out.pointee = makeHandle(box, as: suture_sae.self)
+    }
+}

@@ -114,6 +114,10 @@ int core_matrix(PyObject *rows, const char *name, suture_matrix *out);
 /// Likewise, or a zeroed matrix for None.
 int core_optional_matrix(PyObject *rows, const char *name, suture_matrix *out);
 
+/// The matrices of a tuple of `Rows` objects, which must outlive them; free with PyMem_Free. NULL with
+/// an exception set otherwise.
+suture_matrix *core_matrices(core_state *state, PyObject *tuple, const char *name);
+
 /// A writable C-contiguous array of `count` elements of one format character, or NULL data for
 /// None. Release with core_array_release.
 int core_writable_array(PyObject *object, const char *name, char format, int64_t count, Py_buffer *out);

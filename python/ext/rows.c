@@ -226,6 +226,23 @@ int core_matrix(PyObject *object, const char *name, suture_matrix *out) {
     return 0;
 }
 
+suture_matrix *core_matrices(core_state *state, PyObject *tuple, const char *name) {
+    Py_ssize_t count = PyTuple_Size(tuple);
+    suture_matrix *matrices = PyMem_Malloc((count > 0 ? (size_t)count : 1) * sizeof *matrices);
+    if (!matrices) return (suture_matrix *)PyErr_NoMemory();
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *item = PyTuple_GetItem(tuple, i);
+        if (!PyObject_TypeCheck(item, state->rows)) {
+            PyErr_Format(PyExc_TypeError, "%s holds something else than Rows", name);
+        } else if (core_matrix(item, name, &matrices[i]) == 0) {
+            continue;
+        }
+        PyMem_Free(matrices);
+        return NULL;
+    }
+    return matrices;
+}
+
 int core_optional_matrix(PyObject *object, const char *name, suture_matrix *out) {
     if (object == Py_None) {
         *out = (suture_matrix){0};

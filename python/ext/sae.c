@@ -276,6 +276,53 @@ static PyObject *reconstruct(PyObject *self, PyObject *args) {
     Py_RETURN_NONE;
 }
 
+// refit_decoder(shards, ridge, tolerance, tokens, max_iterations, progress): (SAE, dict)
+static PyObject *refit_decoder(PyObject *self, PyObject *args) {
+    static const core_word solvers[] = {
+        {"cholesky", SUTURE_REFIT_CHOLESKY}, {"conjugate_gradients", SUTURE_REFIT_CONJUGATE_GRADIENTS}, {NULL, 0},
+    };
+    core_state *state = core_state_of_object(self);
+    PyObject *list, *progress;
+    long long tokens;
+    suture_refit_config config = {.struct_size = sizeof config};
+    if (!PyArg_ParseTuple(
+            args, "O!ddLiO", &PyList_Type, &list, &config.ridge, &config.tolerance, &tokens, &config.max_iterations,
+            &progress)) {
+        return NULL;
+    }
+    config.tokens = tokens;
+    // The tuple keeps the shards alive while the GIL is not held.
+    PyObject *shards = PyList_AsTuple(list);
+    suture_matrix *matrices = shards ? core_matrices(state, shards, "shards") : NULL;
+    if (!matrices || core_read(self) < 0) {
+        PyMem_Free(matrices);
+        Py_XDECREF(shards);
+        return NULL;
+    }
+    suture_sae *handle = NULL;
+    suture_refit_report report = {.struct_size = sizeof report};
+    core_call call;
+    core_call_begin(&call, state, progress);
+    suture_status status = suture_sae_refit_decoder(
+        handle_of(self), matrices, PyTuple_Size(shards), &config, &call.progress, &handle, &report);
+    int failed = core_call_end(&call, status);
+    core_done_reading(self);
+    PyMem_Free(matrices);
+    Py_DECREF(shards);
+    PyObject *refitted = failed ? NULL : wrap(state, handle);
+    if (!refitted) {
+        if (failed) suture_sae_destroy(handle);
+        return NULL;
+    }
+    return Py_BuildValue(
+        "(N{s:K,s:L,s:d,s:d,s:s,s:i,s:d,s:O,s:d,s:d})", refitted, "tokens", (unsigned long long)report.tokens,
+        "silent", (long long)report.silent, "explained_variance_before", report.explained_variance_before,
+        "explained_variance_after", report.explained_variance_after, "solver",
+        core_word_of(solvers, (int)report.solver), "iterations", (int)report.iterations, "residual", report.residual,
+        "converged", report.converged ? Py_True : Py_False, "flops_executed", report.flops_executed, "seconds",
+        report.seconds);
+}
+
 static void dealloc(PyObject *self) {
     suture_sae_destroy(handle_of(self));
     core_object_free(self);
@@ -290,6 +337,8 @@ static PyMethodDef methods[] = {
     {"save", save, METH_VARARGS, "save(folder)."},
     {"encode", encode, METH_VARARGS, "encode(x, progress): Codes."},
     {"decode", decode, METH_VARARGS, "decode(codes, out, progress)."},
+    {"refit_decoder", refit_decoder, METH_VARARGS,
+     "refit_decoder(shards, ridge, tolerance, tokens, max_iterations, progress): (SAE, dict of the report)."},
     {"reconstruct", reconstruct, METH_VARARGS, "reconstruct(x, out, progress)."},
     {NULL, NULL, 0, NULL},
 };

@@ -45,27 +45,6 @@ static PyObject *step(PyObject *self, PyObject *args) {
     return failed ? NULL : metrics_dict(&metrics);
 }
 
-/// Matrices of a tuple of `Rows`, to be freed; NULL with an exception set.
-static suture_matrix *matrices_of(core_state *state, PyObject *shards) {
-    Py_ssize_t count = PyTuple_Size(shards);
-    suture_matrix *matrices = PyMem_Malloc((count ? (size_t)count : 1) * sizeof *matrices);
-    if (!matrices) {
-        PyErr_NoMemory();
-        return NULL;
-    }
-    for (Py_ssize_t i = 0; i < count; i++) {
-        PyObject *shard = PyTuple_GetItem(shards, i);
-        if (!PyObject_TypeCheck(shard, state->rows)) {
-            PyErr_SetString(PyExc_TypeError, "shards holds something else than Rows");
-        } else if (core_matrix(shard, "shards", &matrices[i]) == 0) {
-            continue;
-        }
-        PyMem_Free(matrices);
-        return NULL;
-    }
-    return matrices;
-}
-
 /// Trainers that the call has to itself.
 typedef struct {
     PyObject *objects;
@@ -116,7 +95,7 @@ static PyObject *run(PyObject *module, PyObject *args) {
     }
     // Tuples keep trainers and shards alive while the GIL is not held.
     PyObject *objects = PyList_AsTuple(trainers), *shards = PyList_AsTuple(list);
-    suture_matrix *matrices = objects && shards ? matrices_of(state, shards) : NULL;
+    suture_matrix *matrices = objects && shards ? core_matrices(state, shards, "shards") : NULL;
     trainer_list taken;
     if (!matrices || take_trainers(state, objects, &taken) < 0) goto cleanup;
     core_call call;
@@ -143,7 +122,7 @@ static PyObject *check_data(PyObject *self, PyObject *args) {
     PyObject *list;
     if (!PyArg_ParseTuple(args, "O!", &PyList_Type, &list)) return NULL;
     PyObject *shards = PyList_AsTuple(list);
-    suture_matrix *matrices = shards ? matrices_of(state, shards) : NULL;
+    suture_matrix *matrices = shards ? core_matrices(state, shards, "shards") : NULL;
     int failed = -1;
     if (matrices && core_read(self) == 0) {
         core_call call;

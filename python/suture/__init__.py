@@ -25,6 +25,7 @@ from .codes import SparseCodes
 from .evaluation import Evaluation
 from .library import CPUInfo, cpu_info, set_threads
 from .moments import Moments
+from .refit import RefitReport, refit_decoder
 from .reports import FitReport, Objective, SutureWarning
 from .sae import SAE
 from .similarity import SVCCA, svcca, svcca_grid
@@ -44,6 +45,7 @@ __all__ = [
     "Moments",
     "NumericalError",
     "Objective",
+    "RefitReport",
     "SparseCodes",
     "Stitch",
     "SutureError",
@@ -57,6 +59,7 @@ __all__ = [
     "check_paired",
     "cpu_info",
     "read_texts",
+    "refit_decoder",
     "set_threads",
     "svcca",
     "svcca_grid",

@@ -97,6 +97,16 @@ class SAE:
     def encode(self, x: Rows, progress: _Report, /) -> Codes: ...
     def decode(self, codes: Codes, out: Rows, progress: _Report, /) -> None: ...
     def reconstruct(self, x: Rows, out: Rows, progress: _Report, /) -> None: ...
+    def refit_decoder(
+        self,
+        shards: list[Rows],
+        ridge: float,
+        tolerance: float,
+        tokens: int,
+        max_iterations: int,
+        progress: _Report,
+        /,
+    ) -> tuple[SAE, dict[str, Any]]: ...
 
 def sae_create(
     architecture: str,

@@ -17,6 +17,7 @@ from ._metadata import Metadata, to_json
 from ._progress import Meter, Progress
 from ._rowwise import map_rows
 from .moments import Moments, moments_of
+from .refit import refit_after_transfer
 from .reports import FitReport, Objective, SutureWarning, fit_report
 from .sae import SAE
 
@@ -248,12 +249,25 @@ class Stitch:
         known = self._metadata.values.get("alpha")
         return float(known) if isinstance(known, (int, float)) else 1.0
 
-    def transfer(self, sae: SAE, direction: Literal["up", "down"] = "up") -> SAE:
+    def transfer(
+        self,
+        sae: SAE,
+        direction: Literal["up", "down"] = "up",
+        *,
+        refit: Acts = None,
+        refit_tokens: int | None = None,
+        progress: Progress = True,
+    ) -> SAE:
         """Carry a SAE of one model to the other (arXiv 2506.06609, eq. 4-6).
 
         The result computes `up(sae(down(h_b)))` (direction "up"; "down": the other way round).
         Decoder norms and a fixed scale are folded in first. Where the metadata of both are known,
         a SAE of another model or layer than the stitch's is refused.
+
+        Args:
+            refit: activations of the new model: with these, the decoder is then solved anew by
+                `suture.refit_decoder`, which explains more variance and needs less training.
+            refit_tokens: at most so many of them; None: all.
 
         Raises:
             ValueError: `sae` does not fit: its width, model or layer.
@@ -269,7 +283,12 @@ class Stitch:
         word("direction", direction, ("up", "down"))
         self._metadata.tell_core()
         sae._metadata.tell_core()
-        return SAE._wrap(self._core.transfer_sae(sae._core, direction))
+        if refit is None and refit_tokens is not None:
+            raise TypeError(f"refit_tokens is {refit_tokens!r}, expected None without refit")
+        moved = SAE._wrap(self._core.transfer_sae(sae._core, direction))
+        if refit is None:
+            return moved
+        return refit_after_transfer(moved, refit, refit_tokens, progress)[0]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one .safetensors file with the weights and the metadata.

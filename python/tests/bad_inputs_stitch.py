@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 from bad_input_table import (
+    D_A,
+    D_B,
     WEIGHTS,
     A,
     B,
@@ -18,6 +20,7 @@ from bad_input_table import (
     sae,
     short,
     stitch,
+    with_value,
 )
 
 import suture
@@ -235,6 +238,71 @@ row(
     "Stitch.transfer", lambda _: stitch().transfer(sae(normalization="layer_norm")),
     suture.UnsupportedError, "layer_norm",
 )  # fmt: skip
+row(
+    "Stitch.transfer",
+    lambda _: stitch().transfer(sae(), refit=A),
+    ValueError,
+    "refit",
+    f"(80, {D_A})",
+    f"expected (…, {D_B})",
+)
+row(
+    "Stitch.transfer",
+    lambda _: stitch().transfer(sae(), refit=[B, with_value(B, np.nan)]),
+    ValueError,
+    "refit[121, 2]",
+    "nan",
+    "expected finite",
+)
+row(
+    "Stitch.transfer",
+    lambda _: stitch().transfer(sae(), refit=iter([B])),
+    TypeError,
+    "refit",
+    "iterator",
+    "expected arrays",
+)
+bad_numbers(
+    "Stitch.transfer",
+    "refit_tokens",
+    lambda v: stitch().transfer(sae(), refit=B, refit_tokens=v),
+    0,
+    -1,
+    "8",
+)
+row(
+    "Stitch.transfer",
+    lambda _: stitch().transfer(sae(), refit_tokens=8),
+    TypeError,
+    "refit_tokens",
+    "8",
+    "expected None",
+)
+bad_activations("refit_decoder", "acts", A, "d_in", lambda x: suture.refit_decoder(sae(), x))
+row(
+    "refit_decoder",
+    lambda _: suture.refit_decoder(None, A),
+    TypeError,
+    "sae",
+    "NoneType",
+    "expected suture.SAE",
+)
+row(
+    "refit_decoder",
+    lambda _: suture.refit_decoder(sae(normalization="layer_norm"), A),
+    suture.UnsupportedError,
+    "layer_norm",
+    "expected",
+)
+for name, values in (
+    ("tokens", (0, -1, "8")),
+    ("ridge", (0.0, -1.0, float("nan"), 1e13, "x", None)),
+    ("tolerance", (0.0, -1.0, float("nan"), "x", None)),
+    ("max_iterations", (0, -1, 2**31, "8", None)),
+):
+    bad_numbers(
+        "refit_decoder", name, lambda v, n=name: suture.refit_decoder(sae(), A, **{n: v}), *values
+    )
 SAVED = (("Stitch", stitch, "", "s.safetensors"), ("SAE", sae, "sae_weights.safetensors", "sae"))
 for name, make, file, _ in SAVED:
     load = getattr(suture, name).load

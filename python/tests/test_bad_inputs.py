@@ -33,7 +33,7 @@ def test_bad_input(case: Row, tmp_path: Path) -> None:
 
 
 # Without arguments to get wrong: exceptions, records, results.
-RECORDS = ("CPUInfo", "FitReport", "Objective", "SVCCA", "TrainRun")
+RECORDS = ("CPUInfo", "FitReport", "Objective", "RefitReport", "SVCCA", "TrainRun")
 
 
 def takes_something(function: Any) -> bool:

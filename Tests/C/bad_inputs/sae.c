@@ -114,6 +114,40 @@ void sae_rows(void) {
     ROW(INVALID, "out|NULL", "NULL", suture_stitch_transfer_sae(stitch, sae, SUTURE_UP, NULL));
     ROW(UNSUPPORTED, "layer_norm", "per-token normalisation",
         suture_stitch_transfer_sae(stitch, layer_norm_sae, SUTURE_UP, &out_sae));
+
+    suture_refit_config config = {.struct_size = sizeof config};
+    suture_refit_report report = {.struct_size = sizeof report};
+    const suture_refit_config good = config;
+#define REFIT(shards, count) suture_sae_refit_decoder(sae, shards, count, &config, NULL, &out_sae, &report)
+    ROW(INVALID, "sae|NULL", "NULL", suture_sae_refit_decoder(NULL, &a, 1, &config, NULL, &out_sae, &report));
+    ROW(INVALID, "shards|NULL", "NULL", REFIT(NULL, 1));
+    ROW(INVALID, "shard_count|0", "zero", REFIT(&a, 0));
+    ROW(INVALID, "shard_count|-1", "negative", REFIT(&a, -1));
+    ROW(INVALID, "config|NULL", "NULL", suture_sae_refit_decoder(sae, &a, 1, NULL, NULL, &out_sae, &report));
+    ROW(INVALID, "out|NULL", "NULL", suture_sae_refit_decoder(sae, &a, 1, &config, NULL, NULL, &report));
+    SIZE_ROWS("config", config, REFIT(&a, 1));
+    SIZE_ROWS("report", report, REFIT(&a, 1));
+    INPUT_ROWS("shards[0]", 2, D_A, X == NULL ? REFIT(NULL, 1) : REFIT(X, 1));
+    CONTENT_ROWS("shards[0]", ROWS, D_A, REFIT(X, 1));
+    const suture_matrix shards[2] = {a, b};
+    ROW(INVALID, "shards[1]|4|3", "another width", REFIT(shards, 2));
+    ROW(UNSUPPORTED, "layer_norm", "per-token normalisation",
+        suture_sae_refit_decoder(layer_norm_sae, &a, 1, &config, NULL, &out_sae, &report));
+#define REFIT_ROW(words, what, field, value) \
+    do {                                     \
+        config = good;                       \
+        config.field = value;                \
+        ROW(INVALID, words, what, REFIT(&a, 1)); \
+        config = good;                       \
+    } while (0)
+    REFIT_ROW("ridge|-1", "negative", ridge, -1);
+    REFIT_ROW("ridge|nan", "NaN", ridge, NAN);
+    REFIT_ROW("ridge|inf", "infinite", ridge, INFINITY);
+    REFIT_ROW("tolerance|-1", "negative", tolerance, -1);
+    REFIT_ROW("tolerance|nan", "NaN", tolerance, NAN);
+    REFIT_ROW("tokens|-1", "negative", tokens, -1);
+    REFIT_ROW("max_iterations|-1", "negative", max_iterations, -1);
+
     OK(suture_stitch_set_metadata(stitch, "{\"model_a\": \"small\", \"layer_a\": 2}"));
     OK(suture_sae_set_metadata(sae, "{\"model_name\": \"other\"}"));
     ROW(INVALID, "other|small", "a SAE of another model", suture_stitch_transfer_sae(stitch, sae, SUTURE_UP, &out_sae));

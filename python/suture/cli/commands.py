@@ -183,12 +183,21 @@ def _transfer_options(parser: ArgumentParser) -> None:
     parser.add_argument("stitch", type=Path, help="stitch (.safetensors)")
     parser.add_argument("sae", type=Path, help="folder of the SAE to move")
     parser.add_argument("--direction", choices=["up", "down"], default="up", help="A to B, or back")
+    parser.add_argument(
+        "--refit", type=Path, metavar="ACTS", help="solve the decoder anew on the new model's acts"
+    )
+    parser.add_argument("--layer", type=int, help="layer of ACTS, where the folder holds several")
+    parser.add_argument("--refit-tokens", type=int, help="tokens of ACTS at most (all)")
     parser.add_argument("--out", type=Path, required=True, help="folder for the moved SAE")
 
 
 def _transfer(options: Namespace) -> dict[str, Any]:
     moved = suture.Stitch.load(options.stitch).transfer(
-        suture.SAE.load(options.sae), direction=options.direction
+        suture.SAE.load(options.sae),
+        direction=options.direction,
+        refit=None if options.refit is None else _rows(options.refit, options.layer, "layer"),
+        refit_tokens=options.refit_tokens,
+        progress=not options.quiet,
     )
     moved.save(options.out)
     return {"out": str(options.out)} | _describe_sae(moved)

@@ -45,6 +45,12 @@ struct TokenRows {
         shards[shard].readRow(local, into: target)
     }
 
+    /// Writes columns `columns` of row `row` as float32.
+    func read(_ row: Int, columns: Range<Int>, into target: UnsafeMutablePointer<Float>) {
+        let (shard, local) = locate(row)
+        shards[shard].block(rows: local..<local + 1, cols: columns).readRow(0, into: target)
+    }
+
     /// The error for row `row`, whose element `column` is not finite as float32.
     func nonFinite(_ row: Int, column: Int, value: Float) -> SutureError {
         let (shard, local) = locate(row)

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// How a system was solved.
+struct RefitOutcome: Sendable {
+    var solver: DecoderRefitReport.Solver
+    var iterations = 0
+    /// Largest over the columns, relative to the right-hand side; in the norm of the diagonal's inverse.
+    var residual = 0.0
+    var converged = true
+    /// Products and sums of the solution.
+    var operations = 0.0
+}
+
+extension RefitSystem {
+    /// Largest d_sae whose matrix is made: 512 MB.
+    static let directLimit = 8192
+
+    /// Solves in place of the right-hand side. Touches nothing but this system: may go on after a
+    /// caller who has cancelled.
+    func solve(tolerance: Double, maxIterations: Int, direct: Bool, check: DetachedCheck) throws -> RefitOutcome {
+        try BLAS.singleThreaded {
+            direct
+                ? try solveDirectly(check: check)
+                : try solveByGradients(tolerance: tolerance, maxIterations: maxIterations, check: check)
+        }
+    }
+
+    // MARK: The matrix itself
+
+    private func solveDirectly(check: DetachedCheck) throws -> RefitOutcome {
+        let matrix = try DoubleMatrix(rows: dSAE, cols: dSAE)
+        let byLatent = try FiringsByLatent(self)
+        let parts = (0..<dSAE).panels(of: 64)
+        let units = 1000
+        try parallelFor(parts.count) { [self] part in
+            // Row i: sum over the tokens on which i fires of its value times the token's codes.
+            for latent in parts[part] {
+                let row = matrix.pointer + latent * dSAE
+                for entry in byLatent.range(latent) {
+                    let (piece, token) = byLatent.token(entry)
+                    let (codes, value) = (codes[piece], byLatent.values.pointer[entry])
+                    let first = token * codes.width
+                    for slot in first..<first + Int(codes.counts[token]) {
+                        row[Int(codes.indices[slot])] += value * Double(codes.values[slot])
+                    }
+                }
+                let factor = Double(tokens) * means[latent]
+                for other in 0..<dSAE { row[other] -= factor * means[other] }
+                row[latent] += pull[latent]
+            }
+            try check.report(units * (part + 1) / parts.count / 5, of: units)
+        }
+        let isDefinite = try matrix.factorise { done in
+            try check.report(units / 5 + Int(done * Double(units) / 2), of: units)
+        }
+        guard isDefinite else {
+            throw SutureError.numerical(
+                "the normal equations of the decoder are not positive definite; use a larger ridge")
+        }
+        try solution.solveLeft(matrix, transpose: true)
+        try check.report(units * 9 / 10, of: units)
+        try solution.solveLeft(matrix)
+        let (m, d) = (Double(dSAE), Double(dIn))
+        let pairs = codes.reduce(0.0) { sum, piece in
+            sum + (0..<piece.rows).reduce(0.0) { $0 + Double(piece.counts[$1]) * Double(piece.counts[$1]) }
+        }
+        return RefitOutcome(solver: .cholesky, operations: 2 * pairs + 2 * m * m + m * m * m / 3 + 2 * m * m * d)
+    }
+
+    // MARK: Conjugate gradients, without the matrix
+
+    private func solveByGradients(tolerance: Double, maxIterations: Int, check: DetachedCheck) throws -> RefitOutcome {
+        let panels = (0..<dIn).panels(of: Self.panelWidth)
+        let count = Double(tokens)
+        // Jacobi: latents differ in how often and how strongly they fire, more than in anything else.
+        let scales = (0..<dSAE).map { 1 / (squares[$0] - count * means[$0] * means[$0] + pull[$0]) }
+        let outcomes = try (0..<panels.count).map { _ in try DoubleMatrix(rows: 1, cols: 3) }
+        try parallelFor(panels.count) { [self] index in
+            let panel = try GradientPanel(self, columns: panels[index], scales: scales)
+            var iterations = 0
+            while iterations < maxIterations, panel.residual > tolerance {
+                try panel.step {
+                    try check.report(maxIterations * index + iterations, of: maxIterations * panels.count)
+                }
+                iterations += 1
+            }
+            panel.store()
+            (outcomes[index][0, 0], outcomes[index][0, 1]) = (Double(iterations), panel.residual)
+        }
+        var outcome = RefitOutcome(solver: .conjugateGradients)
+        for (found, columns) in zip(outcomes, panels) {
+            outcome.iterations = max(outcome.iterations, Int(found[0, 0]))
+            outcome.residual = max(outcome.residual, found[0, 1])
+            outcome.operations += found[0, 0] * Double(columns.count) * (4 * Double(active) + 18 * Double(dSAE))
+        }
+        outcome.converged = outcome.residual <= tolerance
+        return outcome
+    }
+}
+
+/// The tokens on which each latent fires, and how strongly.
+private final class FiringsByLatent: Sendable {
+    private let starts: [Int]
+    private let tokens: Buffer<Int64>
+    let values: Buffer<Double>
+
+    init(_ system: RefitSystem) throws {
+        var starts = [0]
+        for count in system.firings { starts.append(starts[starts.count - 1] + count) }
+        tokens = try Buffer(count: system.active, for: "codes")
+        values = try Buffer(count: system.active, for: "codes")
+        var next = starts
+        for (index, piece) in system.codes.enumerated() {
+            for row in 0..<piece.rows {
+                let first = row * piece.width
+                for slot in first..<first + Int(piece.counts[row]) {
+                    let latent = Int(piece.indices[slot])
+                    tokens.pointer[next[latent]] = Int64(index) << 32 | Int64(row)
+                    values.pointer[next[latent]] = Double(piece.values[slot])
+                    next[latent] += 1
+                }
+            }
+        }
+        self.starts = starts
+    }
+
+    func range(_ latent: Int) -> Range<Int> { starts[latent]..<starts[latent + 1] }
+
+    func token(_ entry: Int) -> (piece: Int, row: Int) {
+        let token = tokens.pointer[entry]
+        return (Int(token >> 32), Int(token & 0xffff_ffff))
+    }
+}
+
+/// Conjugate gradients on some columns, each a system of its own with its own step lengths
+/// (Hestenes & Stiefel 1952, preconditioned by the diagonal), from zero.
+private final class GradientPanel {
+    private typealias Lanes = SIMD32<Double>
+    private let system: RefitSystem
+    private let columns: Range<Int>
+    private let scales: [Double]
+    /// (d_sae, 32) each: solution, residual, direction, the matrix times it.
+    private let solution: Buffer<Lanes>
+    private let left: Buffer<Lanes>
+    private let direction: Buffer<Lanes>
+    private let product: Buffer<Lanes>
+    /// residual · scaled residual, now and at the start.
+    private var squares = Lanes.zero
+    private var squaresAtStart = Lanes.zero
+
+    init(_ system: RefitSystem, columns: Range<Int>, scales: [Double]) throws {
+        (self.system, self.columns, self.scales) = (system, columns, scales)
+        solution = try Buffer(count: system.dSAE, for: "a panel")
+        left = try Buffer(count: system.dSAE, for: "a panel")
+        direction = try Buffer(count: system.dSAE, for: "a panel")
+        product = try Buffer(count: system.dSAE, for: "a panel")
+        for latent in 0..<system.dSAE {
+            var row = Lanes.zero
+            for (lane, column) in columns.enumerated() { row[lane] = system.solution[latent, column] }
+            solution.pointer[latent] = .zero
+            left.pointer[latent] = row
+            direction.pointer[latent] = row * scales[latent]
+            squares += row * row * scales[latent]
+        }
+        squaresAtStart = squares
+    }
+
+    /// Largest over the columns.
+    var residual: Double {
+        var largest = 0.0
+        for lane in 0..<columns.count where squaresAtStart[lane] > 0 {
+            largest = max(largest, (squares[lane] / squaresAtStart[lane]).squareRoot())
+        }
+        return largest
+    }
+
+    func step(check: () throws -> Void) throws {
+        try multiply(check: check)
+        var curvature = Lanes.zero
+        for latent in 0..<system.dSAE { curvature += direction.pointer[latent] * product.pointer[latent] }
+        let length = quotient(squares, curvature)
+        var next = Lanes.zero
+        for latent in 0..<system.dSAE {
+            solution.pointer[latent] += length * direction.pointer[latent]
+            let row = left.pointer[latent] - length * product.pointer[latent]
+            left.pointer[latent] = row
+            next += row * row * scales[latent]
+        }
+        let share = quotient(next, squares)
+        squares = next
+        for latent in 0..<system.dSAE {
+            direction.pointer[latent] = left.pointer[latent] * scales[latent] + share * direction.pointer[latent]
+        }
+    }
+
+    /// product = (F'F - N f f' + diag(pull)) direction, token by token.
+    private func multiply(check: () throws -> Void) throws {
+        let (source, target) = (direction.pointer, product.pointer)
+        var mean = Lanes.zero
+        for latent in 0..<system.dSAE {
+            target[latent] = source[latent] * system.pull[latent]
+            mean += source[latent] * system.means[latent]
+        }
+        for piece in system.codes {
+            let (indices, values) = (piece.indices, piece.values)
+            for row in 0..<piece.rows {
+                let slots = row * piece.width..<row * piece.width + Int(piece.counts[row])
+                // The mean is taken off each token, not from the sum: nothing cancels.
+                var token = -mean
+                for slot in slots { token += source[Int(indices[slot])] * Double(values[slot]) }
+                for slot in slots { target[Int(indices[slot])] += token * Double(values[slot]) }
+            }
+            try check()
+        }
+    }
+
+    /// 0 where a column is solved.
+    private func quotient(_ a: Lanes, _ b: Lanes) -> Lanes { (a / b).replacing(with: 0, where: b .<= 0) }
+
+    func store() {
+        for latent in 0..<system.dSAE {
+            for (lane, column) in columns.enumerated() {
+                system.solution[latent, column] = solution.pointer[latent][lane]
+            }
+        }
+    }
+}
