@@ -467,10 +467,10 @@ suture_status suture_sae_refit_decoder(const suture_sae *sae, const suture_matri
 /// latents only. Adam moves all weights, those of latents that do not fire too (their moments
 /// decay), and after every step each decoder row is divided by its norm.
 ///
-/// Decoder rows are brought to unit norm at once. The norm n of a row goes into the encoder (W_enc
-/// column and b_enc of that latent times n): where the latent is chosen it contributes what it did
-/// before, but the top-k now ranks latents by activation times n, the length of the contribution.
-/// Rows within 1e-6 of unit norm stay as they are.
+/// But for SUTURE_DECODER_NORM_FREE decoder rows are brought to unit norm at once. The norm n of a
+/// row goes into the encoder (W_enc column and b_enc of that latent times n): where the latent is
+/// chosen it contributes what it did before, but the top-k now ranks latents by activation times n,
+/// the length of the contribution. Rows within 1e-6 of unit norm stay as they are.
 ///
 /// config (not NULL; a zero field stands for its default) gives the tokens a step and Adam's
 /// settings: batch_size 1 to 16777216, lr above 0 to 1e6, lr_end 0 to 1e6, beta1 and beta2 from 0
@@ -482,9 +482,9 @@ suture_status suture_sae_refit_decoder(const suture_sae *sae, const suture_matri
 /// SUTURE_ERROR_INVALID_ARGUMENT.
 ///
 /// Errors: SUTURE_ERROR_UNSUPPORTED for architectures other than SUTURE_TOPK, for a normalization
-/// and for rescale_by_decoder_norm (suture_sae_fold() first); SUTURE_ERROR_INVALID_ARGUMENT for a
-/// setting out of range, a weight that is not finite, a decoder row of zeros;
-/// SUTURE_ERROR_OUT_OF_MEMORY.
+/// and for rescale_by_decoder_norm without SUTURE_DECODER_NORM_FREE (suture_sae_fold() first);
+/// SUTURE_ERROR_INVALID_ARGUMENT for a setting out of range, a weight that is not finite, a decoder
+/// row of zeros; SUTURE_ERROR_OUT_OF_MEMORY.
 suture_status suture_trainer_create(const suture_sae *sae, const suture_train_config *config,
     suture_trainer **out);
 

@@ -409,7 +409,11 @@ typedef enum suture_decoder_norm {
     /// enters Adam, and the row is divided by its norm after the step.
     SUTURE_DECODER_NORM_UNIT = 1,
     /// Rows are divided by their norms after the step, and nothing else (arXiv 2506.06609, appendix D).
-    SUTURE_DECODER_NORM_UNIT_UNPROJECTED = 2
+    SUTURE_DECODER_NORM_UNIT_UNPROJECTED = 2,
+    /// Rows keep whatever norms they get, from the start on; latents are ranked by pre-activation times
+    /// the norm of their row, the length of what they contribute. A SAE may come with
+    /// rescale_by_decoder_norm, and the trained one has it set.
+    SUTURE_DECODER_NORM_FREE = 3
 } suture_decoder_norm;
 
 /// Where b_dec begins.
@@ -493,8 +497,8 @@ typedef struct suture_train_metrics {
     double flops;
     /// Those of this library's steps: 2 d_in d_sae + 7 d_in a token, 8 d_in for each active latent of a
     /// token, and 16 for each weight of W_dec, 13 for each other weight, a step; with
-    /// apply_b_dec_to_input another 2 d_in d_sae a step, with SUTURE_DECODER_NORM_UNIT 4 d_in d_sae, with
-    /// max_grad_norm 4 d_in for each active latent of a token and 2 for each weight.
+    /// apply_b_dec_to_input another 2 d_in d_sae a step, with SUTURE_DECODER_NORM_UNIT 4 d_in d_sae (with
+    /// SUTURE_DECODER_NORM_FREE d_sae a token instead of d_in d_sae a step), with max_grad_norm 4 d_in for each active latent of a token and 2 for each weight.
     double flops_executed;
 } suture_train_metrics;
 

@@ -45,7 +45,7 @@ func write(_ metrics: TrainingMetrics, to out: UnsafeMutablePointer<suture_train
 /// Adam moves all weights, those of latents that do not fire too (their moments decay), and after
 /// every step each decoder row is divided by its norm.
 ///
-/// Decoder rows are brought to unit norm at once. The norm n of a row goes into the encoder (W_enc
+/// But for SUTURE_DECODER_NORM_FREE decoder rows are brought to unit norm at once. The norm n of a row goes into the encoder (W_enc
 /// column and b_enc of that latent times n): where the latent is chosen it contributes what it did
 /// before, but the top-k now ranks latents by activation times n, the length of the contribution.
 /// Rows within 1e-6 of unit norm stay as they are.
@@ -60,7 +60,7 @@ func write(_ metrics: TrainingMetrics, to out: UnsafeMutablePointer<suture_train
 /// SUTURE_ERROR_INVALID_ARGUMENT.
 ///
 /// Errors: SUTURE_ERROR_UNSUPPORTED for architectures other than SUTURE_TOPK, for a normalization and
-/// for rescale_by_decoder_norm (suture_sae_fold() first); SUTURE_ERROR_INVALID_ARGUMENT for a
+/// for rescale_by_decoder_norm without SUTURE_DECODER_NORM_FREE (suture_sae_fold() first); SUTURE_ERROR_INVALID_ARGUMENT for a
 /// setting out of range, a weight that is not finite, a decoder row of zeros;
 /// SUTURE_ERROR_OUT_OF_MEMORY.
 @c

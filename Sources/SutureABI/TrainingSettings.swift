@@ -25,11 +25,12 @@ func trainingOptions(_ pointer: UnsafePointer<suture_train_config>?) throws -> T
     if config.max_grad_norm != 0 { options.maxGradientNorm = config.max_grad_norm }
     switch config.decoder_norm {
     case SUTURE_DECODER_NORM_UNIT: options.decoderNorm = .unit
+    case SUTURE_DECODER_NORM_FREE: options.decoderNorm = .free
     case SUTURE_DECODER_NORM_UNIT_UNPROJECTED, suture_decoder_norm(rawValue: 0): options.decoderNorm = .unitUnprojected
     default:
         throw SutureError.invalidArgument(
-            "config->decoder_norm is \(config.decoder_norm.rawValue), expected SUTURE_DECODER_NORM_UNIT or "
-                + "_UNIT_UNPROJECTED")
+            "config->decoder_norm is \(config.decoder_norm.rawValue), expected SUTURE_DECODER_NORM_UNIT, "
+                + "_UNIT_UNPROJECTED or _FREE")
     }
     switch config.b_dec_init {
     case SUTURE_B_DEC_KEEP, suture_b_dec_init(rawValue: 0): options.decoderBiasStart = .keep

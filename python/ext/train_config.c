@@ -6,7 +6,7 @@ static const core_word lr_schedulers[] = {
     {"constant", SUTURE_LR_CONSTANT}, {"linear", SUTURE_LR_LINEAR}, {"cosine", SUTURE_LR_COSINE}, {NULL, 0},
 };
 static const core_word decoder_norms[] = {
-    {"unit", SUTURE_DECODER_NORM_UNIT}, {"unit_unprojected", SUTURE_DECODER_NORM_UNIT_UNPROJECTED}, {NULL, 0},
+    {"unit", SUTURE_DECODER_NORM_UNIT}, {"unit_unprojected", SUTURE_DECODER_NORM_UNIT_UNPROJECTED}, {"free", SUTURE_DECODER_NORM_FREE}, {NULL, 0},
 };
 static const core_word b_dec_inits[] = {
     {"keep", SUTURE_B_DEC_KEEP},

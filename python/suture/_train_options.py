@@ -15,11 +15,11 @@ __all__ = ["DEFAULT_BATCH_SIZE", "TrainOptions", "core_settings", "with_total_st
 DEFAULT_BATCH_SIZE = 4096
 
 LRScheduler = Literal["constant", "linear", "cosine"]
-DecoderNorm = Literal["unit", "unit_unprojected"]
+DecoderNorm = Literal["unit", "unit_unprojected", "free"]
 BDecInit = Literal["keep", "zero", "mean", "geometric_median"]
 NormalizeActivations = Literal["none", "expected_average_only_in"]
 LR_SCHEDULERS = ("constant", "linear", "cosine")
-DECODER_NORMS = ("unit", "unit_unprojected")
+DECODER_NORMS = ("unit", "unit_unprojected", "free")
 B_DEC_INITS = ("keep", "zero", "mean", "geometric_median")
 NORMALIZATIONS = ("none", "expected_average_only_in")
 
@@ -46,7 +46,9 @@ class TrainOptions(TypedDict, total=False):
             it, as by torch.nn.utils.clip_grad_norm_; None.
         decoder_norm: "unit_unprojected" (default): decoder rows are divided by their norms after
             each step, and nothing else. "unit": so too, and a row's gradient loses its component
-            along the row before it is clipped and enters Adam.
+            along the row before it is clipped and enters Adam. "free": rows keep whatever norms
+            they get, and latents are ranked by pre-activation times the norm of their row (SAELens'
+            rescale_acts_by_decoder_norm, which the trained SAE has set).
         b_dec_init: where b_dec begins: "keep" (default), as it is in the SAE; "zero"; "mean" or
             "geometric_median" of up to 65,536 of the activations, drawn evenly over what the first
             run or step gets.

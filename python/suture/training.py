@@ -73,11 +73,13 @@ class Trainer:
     `train` is the short way. A trainer stays usable after Ctrl-C and can be run again.
 
     Args:
-        sae: where to begin; it is copied. Decoder norms go into the encoder first.
+        sae: where to begin; it is copied. Unless `decoder_norm` is "free", decoder norms go into
+            the encoder first.
         options: settings of training, see `TrainOptions`.
 
     Raises:
-        UnsupportedError: `sae` is not topk, normalises its input, or rescales by decoder norms.
+        UnsupportedError: `sae` is not topk, normalises its input, or rescales by decoder norms and
+            `decoder_norm` is not "free".
 
     >>> import numpy as np, suture
     >>> x = np.random.default_rng(0).normal(size=(256, 8)).astype(np.float32)

@@ -56,7 +56,7 @@ for target, given in (
         "expected one of",
     )
     for name, expected in (
-        ("decoder_norm", "'unit', 'unit_unprojected'"),
+        ("decoder_norm", "'unit', 'unit_unprojected', 'free'"),
         ("b_dec_init", "'keep', 'zero', 'mean', 'geometric_median'"),
         ("normalize_activations", "'none', 'expected_average_only_in'"),
     ):

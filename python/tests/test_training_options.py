@@ -14,6 +14,10 @@ from torch.optim import lr_scheduler as schedulers
 
 import suture
 
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import sae_lens.saes as lens
+
 LIMIT = 10.0
 STEPS: list[suture.TrainOptions] = [
     {"decoder_norm": "unit"},
@@ -168,3 +172,53 @@ def test_clipping_gives_the_same_bits_for_any_number_of_threads(rng: np.random.G
         suture.set_threads(0)
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_array_equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("rescale", [False, True])
+@pytest.mark.parametrize("subtract", [False, True])
+def test_free_norms_are_those_of_saelens(
+    subtract: bool, rescale: bool, rng: np.random.Generator
+) -> None:
+    """Gradients by autograd through SAELens' own TopK that rescales, and Adam's steps."""
+    lr = 1e-3
+    given = start(48, 256, 12, subtract, rng)
+    given = suture.SAE(
+        W_enc=given.W_enc, b_enc=given.b_enc, W_dec=given.W_dec * rng.uniform(0.2, 3, (256, 1)),
+        b_dec=given.b_dec, k=12, apply_b_dec_to_input=subtract, rescale_by_decoder_norm=rescale,
+    )  # fmt: skip
+    config = lens.TopKTrainingSAEConfig(
+        d_in=48, d_sae=256, k=12, apply_b_dec_to_input=subtract, rescale_acts_by_decoder_norm=True
+    )
+    theirs = lens.TopKTrainingSAE(config)
+    theirs.load_state_dict({name: torch.tensor(getattr(given, name)) for name in NAMES})
+    adam = torch.optim.Adam(theirs.parameters(), lr=lr)
+    trainer = suture.Trainer(given, lr=lr, decoder_norm="free")
+    for _ in range(10):
+        x = (rng.standard_normal((200, 48)) + 0.3).astype(np.float32)
+        tokens = torch.from_numpy(x)
+        loss = ((theirs(tokens) - tokens) ** 2).sum(1).mean()
+        adam.zero_grad()
+        loss.backward()
+        _, gradients = trainer.gradients(x)
+        for name in NAMES:
+            expected = getattr(theirs, name).grad.numpy()
+            off = np.abs(gradients[name] - expected)
+            # After some steps rounding decides between near ties, for a few weights.
+            assert (off > 1e-4 * np.abs(expected).max()).mean() < 2e-3, name
+        adam.step()
+        assert trainer.step(x)["loss"] == pytest.approx(loss.item(), rel=1e-5)
+    trained = trainer.sae
+    assert trained.rescale_by_decoder_norm
+    for name in NAMES:
+        off = np.abs(getattr(trained, name) - getattr(theirs, name).detach().numpy())
+        assert (off > 1e-5).mean() < 2e-3, name
+        assert off.max() < lr, name
+    norms = np.linalg.norm(trained.W_dec, axis=1)
+    assert norms.min() < 0.3
+    assert norms.max() > 2
+    # It goes back into training as it is, and not where rows have norm 1.
+    np.testing.assert_array_equal(
+        suture.Trainer(trained, decoder_norm="free").sae.W_dec, trained.W_dec
+    )
+    with pytest.raises(suture.UnsupportedError, match="or use decoder_norm free"):
+        suture.Trainer(trained)

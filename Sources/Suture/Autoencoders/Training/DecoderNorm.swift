@@ -9,12 +9,18 @@ public enum DecoderNorm: Sendable, CaseIterable {
     case unit
     /// Rows are divided by their norms after the step, and nothing else (arXiv 2506.06609, §D).
     case unitUnprojected
+    /// Rows keep whatever norms they get, from the start on; latents are ranked by pre-activation times
+    /// the norm of their row, the length of what they contribute (SAELens: rescale_acts_by_decoder_norm).
+    /// SAELens multiplies before the top-k and divides after it, so x_hat and its gradients are the plain
+    /// ones of the latents chosen.
+    case free
 
     /// As users write it.
     public var name: String {
         switch self {
         case .unit: return "unit"
         case .unitUnprojected: return "unit_unprojected"
+        case .free: return "free"
         }
     }
 
@@ -26,6 +32,7 @@ public enum DecoderNorm: Sendable, CaseIterable {
 
     /// Brings a row to norm 1 after a step; one that became zero stays.
     func normalise(_ row: UnsafeMutablePointer<Float>, count: Int) {
+        guard self != .free else { return }
         let norm = sk_dot(row, row, count).squareRoot()
         if norm > 0 { for i in 0..<count { row[i] /= norm } }
     }

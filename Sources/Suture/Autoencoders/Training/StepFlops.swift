@@ -30,7 +30,9 @@ struct StepFlops: Equatable {
         // 13 for each weight: 3 for the first moment, 4 for the second, 6 for the step; then 3 for each
         // of W_dec to bring its rows to norm 1.
         let weights = 2 * width * latents + latents + width
-        executed += 13 * weights + 3 * width * latents
+        executed += 13 * weights
+        // Without it, the norms, and the products of all pre-activations with them.
+        executed += options.decoderNorm == .free ? 2 * width * latents + latents * tokens : 3 * width * latents
         // The component of a gradient along its row, found and taken away.
         if options.decoderNorm == .unit { executed += 4 * width * latents }
         // The gradients once more, for their norm.

@@ -23,6 +23,8 @@ extension Trainer {
     ///   `SutureError.numerical` where the weights have diverged.
     func forward(_ tokens: TokenRows, _ order: [Int], memory: StepMemory, pulse: Pulse) throws -> StepTotals {
         let weights = self.weights
+        let norms = try options.decoderNorm == .free ? decoderNorms(pulse) : nil
+        defer { withExtendedLifetime(norms) {} }
         let shared = Unchecked((tokens, memory, weights, scratch))
         try BLAS.singleThreaded {
             try parallelFor(memory.blocks, progress: pulse.repeated) { block in
@@ -33,13 +35,30 @@ extension Trainer {
                 try pulse.beat(first)
                 try scratch.withBuffer { scores in
                     try encode(range, memory, weights, scores: scores, pulse: pulse)
-                    try decode(range, memory, weights, scores: scores, pulse: pulse, sums: memory.blockSums(block))
+                    try decode(
+                        range, memory, weights, norms: norms?.pointer, scores: scores, pulse: pulse,
+                        sums: memory.blockSums(block))
                 }
             }
         }
         let totals = memory.totals()
         try check(totals, rows: memory.rows)
         return totals
+    }
+
+    /// The norm of each decoder row.
+    private func decoderNorms(_ pulse: Pulse) throws -> Buffer<Float> {
+        let norms = try Buffer<Float>(zeros: dSAE)
+        let shared = Unchecked((weights, dIn, norms.pointer))
+        let (dSAE, width) = (dSAE, 256)
+        try parallelFor((dSAE + width - 1) / width, progress: pulse.repeated) { block in
+            let (weights, dIn, norms) = shared.value
+            for latent in block * width..<min((block + 1) * width, dSAE) {
+                let row = weights.decoder + latent * dIn
+                norms[latent] = sk_dot(row, row, dIn).squareRoot()
+            }
+        }
+        return norms
     }
 
     /// Refuses a step whose gradients could overflow, before anything has changed.
@@ -94,15 +113,18 @@ private func encode(
 }
 
 /// Top-k, decode, error and slopes of each row, and the block's sums.
+///
+/// - Parameter norms: (d_sae), what pre-activations are multiplied by for the top-k.
 private func decode(
-    _ range: Range<Int>, _ memory: StepMemory, _ weights: TrainerWeights, scores: UnsafeMutablePointer<Float>,
-    pulse: Pulse, sums: BlockSums
+    _ range: Range<Int>, _ memory: StepMemory, _ weights: TrainerWeights, norms: UnsafePointer<Float>?,
+    scores: UnsafeMutablePointer<Float>, pulse: Pulse, sums: BlockSums
 ) throws {
     let (dIn, dSAE, k) = (memory.dIn, memory.dSAE, memory.k)
     let scale = Float(2 / Double(memory.rows))
     sums.pointer.update(repeating: 0, count: BlockSums.width(dIn))
     for row in range {
         let rowScores = scores + (row - range.lowerBound) * dSAE
+        if let norms { for latent in 0..<dSAE { rowScores[latent] *= norms[latent] } }
         let bad = sk_first_nonfinite_f32(rowScores, dSAE)
         guard bad == dSAE else {
             throw SutureError.numerical(
@@ -114,6 +136,7 @@ private func decode(
         sk_topk(rowScores, dSAE, k, indices, values)
         var count = 0
         while count < k, values[count] > 0 { count += 1 }
+        if let norms { for slot in 0..<count { values[slot] /= norms[Int(indices[slot])] } }
         memory.counts[row] = Int32(count)
 
         let input = memory.input + row * dIn

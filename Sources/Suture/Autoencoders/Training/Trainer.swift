@@ -64,7 +64,7 @@ public final class Trainer {
             inputScale: Float(start.inputScale))
     }
 
-    /// Copies `sae` and brings its decoder rows to unit norm.
+    /// Copies `sae` and, but for `DecoderNorm.free`, brings its decoder rows to unit norm.
     ///
     /// The norm n of a row goes into the encoder: W_enc column and b_enc of that latent times n. Every
     /// latent then contributes to x_hat what it did before where it is chosen; but the top-k now ranks
@@ -80,9 +80,10 @@ public final class Trainer {
         guard case .topK(let k) = sae.architecture else {
             throw SutureError.unsupported("training of a \(sae.architecture.trainingName) SAE; TopK can be trained")
         }
-        guard !sae.rescalesByDecoderNorm else {
+        guard !sae.rescalesByDecoderNorm || options.decoderNorm == .free else {
             throw SutureError.unsupported(
-                "training of a SAE with rescale_by_decoder_norm; fold it first, which leaves its function as it is")
+                "training of a SAE with rescale_by_decoder_norm with decoder_norm \(options.decoderNorm.name); fold it "
+                    + "first, which leaves its function as it is, or use decoder_norm free")
         }
         guard sae.normalization == .none else {
             throw SutureError.unsupported(
@@ -120,7 +121,7 @@ public final class Trainer {
         encoderBias.pointer.update(from: sae.encoderBias.pointer, count: dSAE)
         decoder.pointer.update(from: sae.decoder.pointer, count: dSAE * dIn)
         decoderBias.pointer.update(from: sae.decoderBias.pointer, count: dIn)
-        try normaliseDecoder()
+        if options.decoderNorm != .free { try normaliseDecoder() }
     }
 
     private func normaliseDecoder() throws {
@@ -170,7 +171,7 @@ public final class Trainer {
         try exclusively {
             // Folded, a scale of the activations leaves a SAE of unscaled ones.
             let scale = start.inputScale
-            return try SAE(
+            let sae = try SAE(
                 encoder: FloatMatrix(rows: dIn, cols: dSAE) { target in
                     transpose(encoder.pointer, rows: dSAE, cols: dIn, into: target)
                 },
@@ -180,6 +181,11 @@ public final class Trainer {
                 architecture: .topK(k: k), subtractsDecoderBias: subtractsDecoderBias,
                 normalization: scale == 1 ? .none : .fixedScale(scale), metadata: metadata
             ).folded(subtraction: false)
+            guard options.decoderNorm == .free else { return sae }
+            return try SAE(
+                encoder: sae.encoder, encoderBias: sae.encoderBias, decoder: sae.decoder, decoderBias: sae.decoderBias,
+                architecture: sae.architecture, subtractsDecoderBias: subtractsDecoderBias,
+                rescalesByDecoderNorm: true, metadata: metadata)
         }
     }
 
