@@ -103,7 +103,7 @@ typedef struct suture_progress {
 /// What suture_cpu_info() reports. Strings are static.
 typedef struct suture_cpu_info_report {
     uint64_t struct_size;
-    /// Kernels in use: "avx512", "avx2" or "portable".
+    /// Kernels in use: "amx", "avx512bf16", "avx512", "avx2" or "portable".
     const char *kernels;
     /// CPU features found that matter here, separated by spaces.
     const char *features;

@@ -15,14 +15,16 @@ trap 'rm -rf "$files"' EXIT
 export LD_LIBRARY_PATH="$PWD/$library${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 
 warnings=(-Wall -Wextra -Werror -pedantic)
+# amx_tiles.c includes a source file of the kernels.
+includes=(-IInclude -ISources/CSutureKernels/include)
 # A program is a source file, or a folder of them.
 compile() { # SOURCE OR FOLDER
     local output sources=("$1")
     output=$build/$(tr /. -- <<<"$1")
     [[ ! -d $1 ]] || sources=("$1"/*.c)
     case ${sources[0]} in
-        *.cpp) g++ -std=c++17 -O1 -g "${warnings[@]}" -IInclude "${sources[@]}" -o "$output" -L"$library" -lsuture -pthread ;;
-        *) gcc -std=c11 -O1 -g "${warnings[@]}" -IInclude "${sources[@]}" -o "$output" -L"$library" -lsuture -lm ;;
+        *.cpp) g++ -std=c++17 -O1 -g "${warnings[@]}" "${includes[@]}" "${sources[@]}" -o "$output" -L"$library" -lsuture -pthread ;;
+        *) gcc -std=c11 -O1 -g "${warnings[@]}" "${includes[@]}" "${sources[@]}" -o "$output" -L"$library" -lsuture -lm ;;
     esac
     printf '%s\n' "$output"
 }

@@ -9,6 +9,7 @@
 
 #pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
 #define SK_TABLE sk_table_avx2
+#define SK_OFFER_SCORES offer
 #include "body.inc"
 #pragma clang attribute pop
 #endif

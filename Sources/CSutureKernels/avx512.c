@@ -9,6 +9,7 @@
 
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"))), apply_to = function)
 #define SK_TABLE sk_table_avx512
+#define SK_OFFER_SCORES sk_offer_avx512
 #include "body.inc"
 #pragma clang attribute pop
 #endif

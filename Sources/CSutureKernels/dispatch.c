@@ -13,8 +13,10 @@ sk_path sk_best_path(void) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-        return SK_AVX512;
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+        if (!__builtin_cpu_supports("avx512bf16")) return SK_AVX512;
+        return sk_amx_allowed() ? SK_AMX : SK_AVX512_BF16;
+    }
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
         __builtin_cpu_supports("f16c"))
         return SK_AVX2;
@@ -28,9 +30,11 @@ sk_path sk_current_path(void) {
     path = (int)sk_best_path();
     const char *asked = getenv("SUTURE_KERNELS");
     if (asked != NULL) {
-        int limit = strcmp(asked, "portable") == 0 ? SK_PORTABLE
-                    : strcmp(asked, "avx2") == 0   ? SK_AVX2
-                                                   : SK_AVX512;
+        int limit = strcmp(asked, "portable") == 0     ? SK_PORTABLE
+                    : strcmp(asked, "avx2") == 0       ? SK_AVX2
+                    : strcmp(asked, "avx512") == 0     ? SK_AVX512
+                    : strcmp(asked, "avx512bf16") == 0 ? SK_AVX512_BF16
+                                                       : SK_AMX;
         if (limit < path) path = limit;
     }
     // Two threads may both come here; they store the same value.
@@ -44,9 +48,11 @@ bool sk_force_path(sk_path path) {
     return true;
 }
 
-static const sk_table *table(void) {
+const sk_table *sk_current_table(void) {
 #if defined(__x86_64__)
     switch (sk_current_path()) {
+        case SK_AMX:
+        case SK_AVX512_BF16:
         case SK_AVX512: return &sk_table_avx512;
         case SK_AVX2: return &sk_table_avx2;
         case SK_PORTABLE: break;
@@ -56,50 +62,68 @@ static const sk_table *table(void) {
 }
 
 void sk_f16_to_f32(const uint16_t *source, float *target, size_t count) {
-    table()->f16_to_f32(source, target, count);
+    sk_current_table()->f16_to_f32(source, target, count);
 }
 
 void sk_bf16_to_f32(const uint16_t *source, float *target, size_t count) {
-    table()->bf16_to_f32(source, target, count);
+    sk_current_table()->bf16_to_f32(source, target, count);
 }
 
 void sk_f32_to_f16(const float *source, uint16_t *target, size_t count) {
-    table()->f32_to_f16(source, target, count);
+    sk_current_table()->f32_to_f16(source, target, count);
 }
 
 void sk_f32_to_bf16(const float *source, uint16_t *target, size_t count) {
-    table()->f32_to_bf16(source, target, count);
+    sk_current_table()->f32_to_bf16(source, target, count);
 }
 
 void sk_f32_to_f64(const float *source, double *target, size_t count) {
-    table()->f32_to_f64(source, target, count);
+    sk_current_table()->f32_to_f64(source, target, count);
 }
 
 void sk_f64_to_f32(const double *source, float *target, size_t count) {
-    table()->f64_to_f32(source, target, count);
+    sk_current_table()->f64_to_f32(source, target, count);
 }
 
 size_t sk_first_nonfinite_f32(const float *x, size_t count) {
-    return table()->first_nonfinite_f32(x, count);
+    return sk_current_table()->first_nonfinite_f32(x, count);
 }
 
 size_t sk_first_nonfinite_f64(const double *x, size_t count) {
-    return table()->first_nonfinite_f64(x, count);
+    return sk_current_table()->first_nonfinite_f64(x, count);
 }
 
 void sk_topk(const float *scores, size_t count, size_t k, int32_t *indices, float *values) {
-    table()->topk(scores, count, k, indices, values);
+    sk_current_table()->topk(scores, count, k, indices, values);
+}
+
+void sk_rank(int32_t *indices, float *values, size_t count, size_t k) {
+    sk_current_table()->rank(indices, values, count, k);
 }
 
 void sk_axpy(float a, const float *source, float *target, size_t count) {
-    table()->axpy(a, source, target, count);
+    sk_current_table()->axpy(a, source, target, count);
 }
 
-float sk_dot(const float *x, const float *y, size_t count) { return table()->dot(x, y, count); }
+float sk_dot(const float *x, const float *y, size_t count) { return sk_current_table()->dot(x, y, count); }
+
+void sk_gather_dots(const float *rows, size_t stride, const int32_t *indices, size_t count,
+                    const float *x, size_t width, float *out) {
+    sk_current_table()->gather_dots(rows, stride, indices, count, x, width, out);
+}
+
+void sk_gather_sum(const float *rows, size_t stride, const int32_t *indices, const float *weights,
+                   size_t count, float *target, size_t width) {
+    sk_current_table()->gather_sum(rows, stride, indices, weights, count, target, width);
+}
+
+double sk_add_squares(const float *x, double *sums, size_t count) {
+    return sk_current_table()->add_squares(x, sums, count);
+}
 
 void sk_adam(float *w, float *m, float *v, const float *g, size_t count, float one_minus_beta1,
              float beta2, float one_minus_beta2, float step_size, float root_correction2,
              float epsilon) {
-    table()->adam(w, m, v, g, count, one_minus_beta1, beta2, one_minus_beta2, step_size,
+    sk_current_table()->adam(w, m, v, g, count, one_minus_beta1, beta2, one_minus_beta2, step_size,
                   root_correction2, epsilon);
 }

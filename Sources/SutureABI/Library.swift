@@ -37,11 +37,18 @@ public func suture_cpu_info(_ out: UnsafeMutablePointer<suture_cpu_info_report>?
         let out = try required(out, "out")
         var report = suture_cpu_info_report()
         switch sk_current_path() {
+        case SK_AMX: report.kernels = staticString("amx")
+        case SK_AVX512_BF16: report.kernels = staticString("avx512bf16")
         case SK_AVX512: report.kernels = staticString("avx512")
         case SK_AVX2: report.kernels = staticString("avx2")
         default: report.kernels = staticString("portable")
         }
         switch sk_best_path() {
+        case SK_AMX:
+            report.features = staticString(
+                "avx2 fma f16c avx512f avx512bw avx512dq avx512vl avx512bf16 amx-tile amx-bf16")
+        case SK_AVX512_BF16:
+            report.features = staticString("avx2 fma f16c avx512f avx512bw avx512dq avx512vl avx512bf16")
         case SK_AVX512: report.features = staticString("avx2 fma f16c avx512f avx512bw avx512dq avx512vl")
         case SK_AVX2: report.features = staticString("avx2 fma f16c")
         default: report.features = staticString("")

@@ -23,7 +23,7 @@ public enum BLAS {
         guard weak.contains(detected), path != SK_PORTABLE, getenv("OPENBLAS_CORETYPE") == nil else {
             return (detected, detected)
         }
-        setenv("OPENBLAS_CORETYPE", path == SK_AVX512 ? "SkylakeX" : "Haswell", 1)
+        setenv("OPENBLAS_CORETYPE", path.rawValue >= SK_AVX512.rawValue ? "SkylakeX" : "Haswell", 1)
         gotoblas_dynamic_quit()
         gotoblas_dynamic_init()
         // Only for the re-initialisation: programs that this one starts decide for themselves.

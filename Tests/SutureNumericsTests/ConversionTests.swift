@@ -4,7 +4,7 @@ import SutureNumerics
 import SutureTestSupport
 import Testing
 
-private let paths = [SK_PORTABLE, SK_AVX2, SK_AVX512]
+private let paths = [SK_PORTABLE, SK_AVX2, SK_AVX512, SK_AVX512_BF16, SK_AMX]
 
 /// Bits as in `a`, any NaN counting as any other.
 private func same(_ a: Float, _ b: Float) -> Bool { a.bitPattern == b.bitPattern || (a.isNaN && b.isNaN) }

@@ -123,7 +123,7 @@ import Testing
         let sae = try SAECase(architecture: architecture, rescales: true).make()
         let x = try randomTokens(300, sae.dIn)
         var first: Matrix<Float>?
-        for path in [SK_PORTABLE, SK_AVX2, SK_AVX512] {
+        for path in [SK_PORTABLE, SK_AVX2, SK_AVX512, SK_AVX512_BF16, SK_AMX] {
             try withKernels(path) {
                 let result = try sae.reconstruct(x.view).matrix
                 if let first { #expect(first == result) } else { first = result }

@@ -16,7 +16,7 @@ class CPUInfo:
     """What the library uses on this machine.
 
     Attributes:
-        kernels: "avx512", "avx2" or "portable".
+        kernels: "amx", "avx512bf16", "avx512", "avx2" or "portable".
         features: CPU features found that matter here.
         blas_core: OpenBLAS core type in use, such as "SkylakeX".
         blas_core_detected: what OpenBLAS would have chosen by itself.
@@ -58,7 +58,7 @@ def cpu_info() -> CPUInfo:
     """Kernels, OpenBLAS core type and threads in use.
 
     >>> import suture
-    >>> suture.cpu_info().kernels in ("avx512", "avx2", "portable")
+    >>> suture.cpu_info().kernels in ("amx", "avx512bf16", "avx512", "avx2", "portable")
     True
     """
     info = _core.cpu_info()

@@ -45,7 +45,7 @@ def test_threads(threads: None) -> None:
 
 def test_cpu_info() -> None:
     info = suture.cpu_info()
-    assert info.kernels in ("avx512", "avx2", "portable")
+    assert info.kernels in ("amx", "avx512bf16", "avx512", "avx2", "portable")
     assert info.processors == len(os.sched_getaffinity(0))
     assert info.blas_core
     assert info.blas_core_detected

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import CSutureKernels
 import Glibc
-import Synchronization
 
 /// Encodes and decodes a SAE's tokens block by block: what encoding, reconstruction and evaluation
 /// have in common.
@@ -23,15 +22,26 @@ final class BlockCoder: Sendable {
     private let bars: [Float]
     /// exp(r_mag) of Gated.
     private let magnitudeFactors: [Float]
-    private let pool: Mutex<[BlockScratch]> = Mutex([])
+    private let pool: ScratchPool<BlockScratch>
+    /// Finds the active latents of TopK without all pre-activations.
+    private let search: TopKSearch?
 
     init(_ sae: SAE) {
         self.sae = sae
         // 8 MB of pre-activations, and about 2 GFLOP, so that a report comes every 50 ms.
         let byMemory = (1 << 21) / sae.dSAE
         let byWork = (1 << 30) / (sae.dSAE * sae.dIn)
-        blockRows = max(8, min(256, byMemory, byWork))
-        slots = if case .topK(let k) = sae.architecture { k } else { sae.dSAE }
+        let (dIn, dSAE) = (sae.dIn, sae.dSAE)
+        let (blockRows, slots): (Int, Int)
+        if case .topK(let k) = sae.architecture {
+            (blockRows, slots) = (max(8, min(128, (1 << 31) / (dSAE * dIn))), k)
+            search = TopKSearch(dIn: dIn, dSAE: dSAE, k: k, blockRows: blockRows, inBF16: EncoderPanels.areFaster)
+        } else {
+            (blockRows, slots) = (max(8, min(256, byMemory, byWork)), dSAE)
+            search = nil
+        }
+        (self.blockRows, self.slots) = (blockRows, slots)
+        pool = ScratchPool { try BlockScratch(rows: blockRows, dIn: dIn, dSAE: dSAE, slots: slots) }
         norms = sae.rescalesByDecoderNorm ? sae.decoderNorms.map { Float($0) } : nil
         inverseNorms = norms.map { $0.map { $0 > 0 ? 1 / $0 : 0 } }
         switch sae.architecture {
@@ -49,10 +59,7 @@ final class BlockCoder: Sendable {
     /// Scratch memory for one block; it goes back to the pool when `body` returns, so that there are
     /// as many as threads.
     func withScratch<Result>(_ body: (BlockScratch) throws -> Result) throws -> Result {
-        let free = pool.withLock { $0.popLast() }
-        let scratch = try free ?? BlockScratch(rows: blockRows, dIn: sae.dIn, dSAE: sae.dSAE, slots: slots)
-        defer { pool.withLock { $0.append(scratch) } }
-        return try body(scratch)
+        try pool.with(body)
     }
 
     /// What undoes the normalisation where it is the same for every token.
@@ -89,21 +96,39 @@ final class BlockCoder: Sendable {
                 throw SutureError.invalidArgument(
                     "x[\(range.lowerBound + i), \(bad)] is \(token[bad]), expected finite numbers")
             }
-            let prepared = scratch.prepared.pointer + i * dIn
-            scratch.tokenScales[i] = prepare(token, into: prepared)
-            (scratch.dense.pointer + i * dSAE).update(from: sae.encoderBias.pointer, count: dSAE)
+            scratch.tokenScales[i] = prepare(token, into: scratch.prepared.pointer + i * dIn)
+        }
+        if try encodeBySearch(range.count, tokens: x.rows, scratch) { return range }
+        let dense = try scratch.dense()
+        for i in 0..<range.count {
+            (dense.pointer + i * dSAE).update(from: sae.encoderBias.pointer, count: dSAE)
         }
         BLAS.gemm(
             m: range.count, n: dSAE, k: dIn, a: scratch.prepared.pointer, lda: dIn, b: sae.encoder.pointer, ldb: dSAE,
-            beta: 1, c: scratch.dense.pointer, ldc: dSAE)
+            beta: 1, c: dense.pointer, ldc: dSAE)
         for i in 0..<range.count {
-            let dense = scratch.dense.pointer + i * dSAE
-            guard activate(dense, row: i, scratch) else {
+            guard activate(dense.pointer + i * dSAE, row: i, scratch) else {
                 throw SutureError.numerical(
                     "a pre-activation of row \(range.lowerBound + i) of x is beyond the range of float32")
             }
         }
         return range
+    }
+
+    /// Encodes the prepared tokens of a block without their pre-activations. False where that cannot be
+    /// done, or does not pay.
+    private func encodeBySearch(_ count: Int, tokens: Int, _ scratch: BlockScratch) throws -> Bool {
+        guard let search, let index = try sae.encoderIndex.index(of: sae, tokens: tokens) else { return false }
+        let prepared = scratch.prepared.pointer
+        for row in 0..<count where !index.largest.bound(prepared + row * sae.dIn, sae.dIn).isSafe { return false }
+        try search.forEach(count, input: prepared, encoder: index.encoderRows, beat: {}) { row, indices, values in
+            var active = slots
+            while active > 0, values[active - 1] <= 0 { active -= 1 }
+            (scratch.indices.pointer + row * slots).update(from: indices, count: active)
+            (scratch.values.pointer + row * slots).update(from: values, count: active)
+            scratch.counts[row] = active
+        }
+        return true
     }
 
     /// What enters the encoder: the normalised token, less b_dec where the SAE says so.
@@ -229,8 +254,6 @@ final class BlockScratch: @unchecked Sendable {
     let input: Buffer<Float>
     /// Tokens as they enter the encoder.
     let prepared: Buffer<Float>
-    /// Pre-activations, (rows, d_sae).
-    let dense: Buffer<Float>
     /// Active latents while one row is scanned.
     let found: Buffer<Int32>
     /// Active latents and their values, (rows, slots), and how many there are.
@@ -240,16 +263,26 @@ final class BlockScratch: @unchecked Sendable {
     var tokenScales: [TokenScale]
     /// A reconstructed token.
     let output: Buffer<Float>
+    private let rows: Int
+    private let dSAE: Int
+    private var preActivations: Buffer<Float>?
 
     init(rows: Int, dIn: Int, dSAE: Int, slots: Int) throws {
         input = try Buffer(count: rows * dIn, for: "a block")
         prepared = try Buffer(count: rows * dIn, for: "a block")
-        dense = try Buffer(count: rows * dSAE, for: "a block")
+        (self.rows, self.dSAE) = (rows, dSAE)
         found = try Buffer(count: dSAE, for: "a block")
         indices = try Buffer(count: rows * slots, for: "a block")
         values = try Buffer(count: rows * slots, for: "a block")
         output = try Buffer(count: dIn, for: "a block")
         counts = [Int](repeating: 0, count: rows)
         tokenScales = [TokenScale](repeating: TokenScale(), count: rows)
+    }
+    /// Memory for pre-activations, (rows, d_sae).
+    func dense() throws -> Buffer<Float> {
+        if let preActivations { return preActivations }
+        let dense = try Buffer<Float>(count: rows * dSAE, for: "a block")
+        preActivations = dense
+        return dense
     }
 }

@@ -22,3 +22,12 @@ final class Buffer<Element: BitwiseCopyable>: @unchecked Sendable {
 
     deinit { free(pointer) }
 }
+
+extension Buffer {
+    /// Zero-filled. Who takes `pointer` keeps the buffer alive (`withExtendedLifetime`) while it is
+    /// in use.
+    convenience init(zeros count: Int, for purpose: @autoclosure () -> String = "training") throws {
+        try self.init(count: count, for: purpose())
+        memset(pointer, 0, count * MemoryLayout<Element>.stride)
+    }
+}

@@ -70,6 +70,7 @@ public struct SAE: Sendable {
     public let normalization: Normalization
     /// What is known about where it comes from; SAELens' `metadata` (model_name, hook_name, …).
     public var metadata: Metadata
+    let encoderIndex = LazyEncoderIndex()
 
     public var dIn: Int { encoder.rows }
     public var dSAE: Int { encoder.cols }

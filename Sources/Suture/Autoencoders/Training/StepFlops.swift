@@ -21,8 +21,9 @@ struct StepFlops: Equatable {
 
         // Every pre-activation, 2 d_in d_sae a token.
         executed += 2 * width * latents * tokens
-        // 2 d_in for each active latent of each token: decode, the slope, the gradients by W_enc and W_dec.
-        executed += 4 * 2 * width * active
+        // 2 d_in for each active latent of each token: its exact pre-activation, decode, the slope, the
+        // gradients by W_enc and W_dec. (The few candidates that then do not fire are not counted.)
+        executed += 5 * 2 * width * active
         // Error, its square, the square of the input, the sums of both: 7 d_in a token.
         executed += 7 * width * tokens
         // Gradient of b_dec by way of the encoder's input: - W_enc times the gradient of b_enc.

@@ -13,52 +13,69 @@ struct TrainerWeights {
     let inputScale: Float
 }
 
-extension Trainer {
-    /// The forward pass on rows `order` of `tokens`, and the gradient by each active latent.
-    ///
-    /// In blocks of rows: gather and convert, encoder product into scratch of blockRows x d_sae,
-    /// top-k of each row, sparse decode, error, slopes. Changes nothing but `memory`.
-    ///
-    /// - Throws: `SutureError.invalidArgument` naming the first row in order with a NaN or infinity;
-    ///   `SutureError.numerical` where the weights have diverged.
-    func forward(_ tokens: TokenRows, _ order: [Int], memory: StepMemory, pulse: Pulse) throws -> StepTotals {
-        let weights = self.weights
-        let norms = try options.decoderNorm == .free ? decoderNorms(pulse) : nil
-        defer { withExtendedLifetime(norms) {} }
-        let shared = Unchecked((tokens, memory, weights, scratch))
-        try BLAS.singleThreaded {
-            try parallelFor(memory.blocks, progress: pulse.repeated) { block in
-                let (tokens, memory, weights, scratch) = shared.value
-                let first = block * memory.blockRows
-                let range = first..<min(first + memory.blockRows, memory.rows)
-                try gather(tokens, order, range, memory, weights)
-                try pulse.beat(first)
-                try scratch.withBuffer { scores in
-                    try encode(range, memory, weights, scores: scores, pulse: pulse)
-                    try decode(
-                        range, memory, weights, norms: norms?.pointer, scores: scores, pulse: pulse,
-                        sums: memory.blockSums(block))
-                }
-            }
-        }
-        let totals = memory.totals()
-        try check(totals, rows: memory.rows)
-        return totals
-    }
-
-    /// The norm of each decoder row.
-    private func decoderNorms(_ pulse: Pulse) throws -> Buffer<Float> {
-        let norms = try Buffer<Float>(zeros: dSAE)
-        let shared = Unchecked((weights, dIn, norms.pointer))
-        let (dSAE, width) = (dSAE, 256)
-        try parallelFor((dSAE + width - 1) / width, progress: pulse.repeated) { block in
-            let (weights, dIn, norms) = shared.value
-            for latent in block * width..<min((block + 1) * width, dSAE) {
+extension EncoderCopy {
+    /// Derives a block of latents anew from a trainer's weights; before that, where they are wanted, the
+    /// norms of its decoder rows.
+    func refresh(_ latents: Range<Int>, _ weights: TrainerWeights, _ norms: UnsafeMutablePointer<Float>?) {
+        if let norms {
+            for latent in latents {
                 let row = weights.decoder + latent * dIn
                 norms[latent] = sk_dot(row, row, dIn).squareRoot()
             }
         }
-        return norms
+        refresh(
+            latents.lowerBound / EncoderPanels.latents, rows: weights.encoder, bias: weights.encoderBias,
+            scales: norms.map { UnsafePointer($0) })
+    }
+}
+
+extension Trainer {
+    /// The forward pass on rows `order` of `tokens`, and the gradient by each active latent.
+    ///
+    /// In blocks of rows: gather and convert, search for active latents, sparse decode, error, slopes.
+    /// Changes nothing but `memory`.
+    ///
+    /// - Throws: `SutureError.invalidArgument` naming the first row in order with a NaN or infinity;
+    ///   `SutureError.numerical` where the weights have diverged.
+    func forward(_ tokens: TokenRows, _ order: [Int], memory: StepMemory, pulse: Pulse) throws -> StepTotals {
+        memory.begin(order.count)
+        let shared = Unchecked(
+            (tokens, weights, search, encoderRows, encoderCopy.largestPreActivation(), decoderNorms?.pointer))
+        try BLAS.singleThreaded {
+            try parallelFor(memory.blocks, progress: pulse.repeated) { block in
+                let (tokens, weights, search, encoder, largest, norms) = shared.value
+                let range = memory.range(block)
+                try gather(tokens, order, range, memory, weights, largest: largest)
+                try pulse.beat(range.lowerBound)
+                let codes = memory.codes[block]
+                try search.forEach(
+                    range.count, input: memory.input + range.lowerBound * memory.dIn, encoder: encoder,
+                    beat: { try pulse.beat(range.lowerBound) },
+                    found: { row, indices, values in
+                        var count = 0
+                        while count < search.k, values[count] > 0 { count += 1 }
+                        try codes.append(indices, values, count: count)
+                        if let norms { codes.divide(row, by: norms) }
+                    })
+                try decode(range, memory, codes, weights, pulse: pulse, sums: memory.blockSums(block))
+            }
+        }
+        let totals = StepTotals(memory)
+        try check(totals, rows: memory.rows)
+        return totals
+    }
+
+    /// To be called whenever anything but an update has changed the weights.
+    func refreshEncoderCopy() {
+        for block in 0..<encoderCopy.count {
+            let first = block * EncoderPanels.latents
+            encoderCopy.refresh(first..<min(first + EncoderPanels.latents, dSAE), weights, decoderNorms?.pointer)
+        }
+    }
+
+    private var encoderRows: EncoderRows {
+        EncoderRows(
+            rows: weights.encoder, bias: weights.encoderBias, scales: decoderNorms?.pointer, panels: encoderCopy.panels)
     }
 
     /// Refuses a step whose gradients could overflow, before anything has changed.
@@ -82,7 +99,8 @@ let gradientLimit = 1e18
 
 /// Rows `range` of the batch as float32, less b_dec where the encoder wants that.
 private func gather(
-    _ tokens: TokenRows, _ order: [Int], _ range: Range<Int>, _ memory: StepMemory, _ weights: TrainerWeights
+    _ tokens: TokenRows, _ order: [Int], _ range: Range<Int>, _ memory: StepMemory, _ weights: TrainerWeights,
+    largest: LargestPreActivation
 ) throws {
     let dIn = memory.dIn
     for row in range {
@@ -92,53 +110,25 @@ private func gather(
         guard bad == dIn else { throw tokens.nonFinite(order[row], column: bad, value: target[bad]) }
         if weights.inputScale != 1 { for i in 0..<dIn { target[i] *= weights.inputScale } }
         if weights.subtractsDecoderBias { sk_axpy(-1, weights.decoderBias, target, dIn) }
-    }
-}
-
-/// scores = input W_enc + b_enc, in pieces of at most 10 to 20 ms.
-private func encode(
-    _ range: Range<Int>, _ memory: StepMemory, _ weights: TrainerWeights, scores: UnsafeMutablePointer<Float>,
-    pulse: Pulse
-) throws {
-    let (dIn, dSAE, rows) = (memory.dIn, memory.dSAE, range.count)
-    for row in 0..<rows { (scores + row * dSAE).update(from: weights.encoderBias, count: dSAE) }
-    let piece = max(256, 250_000_000 / (rows * dIn) / 64 * 64)
-    for first in stride(from: 0, to: dSAE, by: piece) {
-        let count = min(piece, dSAE - first)
-        BLAS.gemm(
-            transposeB: true, m: rows, n: count, k: dIn, a: memory.input + range.lowerBound * dIn, lda: dIn,
-            b: weights.encoder + first * dIn, ldb: dIn, beta: 1, c: scores + first, ldc: dSAE)
-        try pulse.beat(range.lowerBound)
-    }
-}
-
-/// Top-k, decode, error and slopes of each row, and the block's sums.
-///
-/// - Parameter norms: (d_sae), what pre-activations are multiplied by for the top-k.
-private func decode(
-    _ range: Range<Int>, _ memory: StepMemory, _ weights: TrainerWeights, norms: UnsafePointer<Float>?,
-    scores: UnsafeMutablePointer<Float>, pulse: Pulse, sums: BlockSums
-) throws {
-    let (dIn, dSAE, k) = (memory.dIn, memory.dSAE, memory.k)
-    let scale = Float(2 / Double(memory.rows))
-    sums.pointer.update(repeating: 0, count: BlockSums.width(dIn))
-    for row in range {
-        let rowScores = scores + (row - range.lowerBound) * dSAE
-        if let norms { for latent in 0..<dSAE { rowScores[latent] *= norms[latent] } }
-        let bad = sk_first_nonfinite_f32(rowScores, dSAE)
-        guard bad == dSAE else {
+        let bound = largest.bound(target, dIn)
+        guard bound.isSafe else {
             throw SutureError.numerical(
-                "the pre-activation of latent \(bad) is \(rowScores[bad]): training diverged, or the activations "
-                    + "or weights are too large for float32")
+                "pre-activations may reach \(bound.value): training diverged, or the activations or weights are too large "
+                    + "for float32")
         }
-        let indices = memory.indices + row * k
-        let values = memory.values + row * k
-        sk_topk(rowScores, dSAE, k, indices, values)
-        var count = 0
-        while count < k, values[count] > 0 { count += 1 }
-        if let norms { for slot in 0..<count { values[slot] /= norms[Int(indices[slot])] } }
-        memory.counts[row] = Int32(count)
+    }
+}
 
+/// Decodes the rows of a block: errors, slopes, and the block's sums.
+private func decode(
+    _ range: Range<Int>, _ memory: StepMemory, _ codes: BlockCodes, _ weights: TrainerWeights, pulse: Pulse,
+    sums: BlockSums
+) throws {
+    let dIn = memory.dIn
+    let scale = Float(2 / Double(memory.rows))
+    sums.clear()
+    for row in range {
+        let entries = codes.entries(row - range.lowerBound)
         let input = memory.input + row * dIn
         let error = memory.error + row * dIn
         // With b_dec subtracted from the input, x_hat - x = f W_dec - input.
@@ -147,29 +137,22 @@ private func decode(
         } else {
             error.update(from: weights.decoderBias, count: dIn)
         }
-        for slot in 0..<count { sk_axpy(values[slot], weights.decoder + Int(indices[slot]) * dIn, error, dIn) }
+        sk_gather_sum(weights.decoder, dIn, entries.indices, entries.values, entries.count, error, dIn)
         sk_axpy(-1, input, error, dIn)
+        sums.pointer[0] += sk_add_squares(error, sums.error, dIn)
+        sums.pointer[1] += sk_add_squares(input, sums.input, dIn)
 
-        var (errorSquares, inputSquares, valueSquares, slopeSquares) = (0.0, 0.0, 0.0, 0.0)
-        for i in 0..<dIn {
-            let (e, x) = (Double(error[i]), Double(input[i]))
-            errorSquares += e * e
-            inputSquares += x * x
-            sums.error[i] += e
-            sums.input[i] += x
+        sk_gather_dots(weights.decoder, dIn, entries.indices, entries.count, error, dIn, entries.slopes)
+        var (valueSquares, slopeSquares) = (0.0, 0.0)
+        for slot in 0..<entries.count {
+            entries.slopes[slot] *= scale
+            let (value, slope) = (Double(entries.values[slot]), Double(entries.slopes[slot]))
+            slopeSquares += slope * slope
+            valueSquares += value * value
         }
-        let slopes = memory.slopes + row * k
-        for slot in 0..<count {
-            let slope = scale * sk_dot(error, weights.decoder + Int(indices[slot]) * dIn, dIn)
-            slopes[slot] = slope
-            slopeSquares += Double(slope) * Double(slope)
-            valueSquares += Double(values[slot]) * Double(values[slot])
-        }
-        sums.pointer[0] += errorSquares
-        sums.pointer[1] += inputSquares
         sums.pointer[2] += valueSquares
         sums.pointer[3] += slopeSquares
-        sums.pointer[4] += Double(count)
+        sums.pointer[4] += Double(entries.count)
         try pulse.beat(row)
     }
 }

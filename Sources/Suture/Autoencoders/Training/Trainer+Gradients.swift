@@ -40,11 +40,9 @@ extension Trainer {
             let rows = try batchRows(x)
             try requireStart()
             let pulse = Pulse(progress, total: rows.count)
-            let space = try space(for: rows.count)
-            defer { withExtendedLifetime(space) {} }
-            let memory = space.memory(dIn: dIn, dSAE: dSAE, k: k, rows: rows.count)
+            let memory = try memory(for: rows.count)
             let totals = try forward(rows, Array(0..<rows.count), memory: memory, pulse: pulse)
-            memory.group()
+            try memory.group()
             try write(memory, decoderBias: decoderBiasGradient(memory, totals, pulse: pulse), to: target, pulse: pulse)
             if let firings {
                 for latent in 0..<dSAE { firings[latent] = Int64(memory.groups[latent + 1] - memory.groups[latent]) }

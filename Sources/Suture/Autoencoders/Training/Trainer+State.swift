@@ -139,5 +139,6 @@ extension Trainer {
                     "\(path): element \(bad) of \(name) is \(buffer.pointer[bad]), expected finite numbers")
             }
         }
+        refreshEncoderCopy()
     }
 }

@@ -51,12 +51,10 @@ extension StepMemory {
     ) -> Float {
         encoder.update(repeating: 0, count: dIn)
         decoder.update(repeating: 0, count: dIn)
-        let scale = Float(2 / Double(rows))
-        for entry in groups[latent]..<groups[latent + 1] {
-            let offset = Int(groupedTokens[entry]) * dIn
-            sk_axpy(groupedSlopes[entry], input + offset, encoder, dIn)
-            sk_axpy(scale * groupedValues[entry], error + offset, decoder, dIn)
-        }
+        let (first, count) = (groups[latent], groups[latent + 1] - groups[latent])
+        let tokens = groupedTokens + first
+        sk_gather_sum(input, dIn, tokens, groupedSlopes + first, count, encoder, dIn)
+        sk_gather_sum(error, dIn, tokens, groupedValues + first, count, decoder, dIn)
         return biasGradient(ofLatent: latent)
     }
 
@@ -69,7 +67,7 @@ extension StepMemory {
 
 extension Trainer {
     /// Latents of one piece of parallel work.
-    static var latentBlock: Int { 16 }
+    static var latentBlock: Int { EncoderPanels.latents }
 
     /// Runs `body` on blocks of latents in parallel, with scratch for one latent's gradients from
     /// `source` and the block's biases.
@@ -143,9 +141,12 @@ extension Trainer {
             guard let base = gradient.baseAddress else { return }
             adam.apply(weights.decoderBias, decoderBiasMoments, offset: 0, gradient: base, count: dIn)
         }
-        let shared = Unchecked((source, weights, encoderMoments, encoderBiasMoments, decoderMoments, lastFired.pointer))
+        let shared = Unchecked(
+            (source, weights, encoderMoments, encoderBiasMoments, decoderMoments, lastFired.pointer, encoderCopy,
+                decoderNorms?.pointer))
         try forLatentBlocks(of: source, pulse) { latents, scratch in
-            let (source, weights, encoderMoments, encoderBiasMoments, decoderMoments, lastFired) = shared.value
+            let (source, weights, encoderMoments, encoderBiasMoments, decoderMoments, lastFired, copy, norms) =
+                shared.value
             for latent in latents {
                 let row = weights.decoder + latent * dIn
                 var bias = source.gradient(ofLatent: latent, scratch)
@@ -166,6 +167,7 @@ extension Trainer {
             adam.apply(
                 weights.encoderBias, encoderBiasMoments, offset: latents.lowerBound, gradient: scratch.bias,
                 count: latents.count)
+            copy.refresh(latents, weights, norms)
         }
     }
 }

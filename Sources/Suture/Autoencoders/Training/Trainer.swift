@@ -21,6 +21,8 @@ public final class Trainer {
     public static let deadWindow = 1_000_000
     /// Most tokens a step.
     static let rowLimit = 1 << 24
+    /// Tokens of one piece of parallel work: fixed, so that results do not depend on the threads.
+    static let blockRows = 128
 
     public let options: TrainingOptions
     public let dIn: Int
@@ -43,9 +45,12 @@ public final class Trainer {
     let decoderBiasMoments: AdamMoments
     /// (d_sae): `tokens` after the last step in which the latent fired; 0 if it has not.
     let lastFired: Buffer<Int>
-    let scratch: ScratchPool
-    private let blockRows: Int
-    private var workspace: StepWorkspace?
+    let search: TopKSearch
+    let encoderCopy: EncoderCopy
+    /// (d_sae) With `DecoderNorm.free`: the norm of each decoder row, by which pre-activations are
+    /// multiplied for the top-k.
+    let decoderNorms: Buffer<Float>?
+    private var memory: StepMemory?
     /// Where `run` is in the rows it draws from, and what rows they are.
     var order: TokenOrder?
     var data: DataFingerprint?
@@ -76,7 +81,12 @@ public final class Trainer {
     /// - Throws: `SutureError.unsupported` for architectures other than TopK, for normalisation and
     ///   for rescaling by the decoder norm (fold the SAE first); `.invalidArgument` for weights that
     ///   are not finite, a decoder row of zeros, or options out of range; `.outOfMemory`.
-    public init(_ sae: SAE, options: TrainingOptions = TrainingOptions()) throws {
+    public convenience init(_ sae: SAE, options: TrainingOptions = TrainingOptions()) throws {
+        try self.init(sae, options: options, inBF16: EncoderPanels.areFaster)
+    }
+
+    /// - Parameter inBF16: whether bfloat16 copies of the weights pick the candidates.
+    init(_ sae: SAE, options: TrainingOptions, inBF16: Bool) throws {
         guard case .topK(let k) = sae.architecture else {
             throw SutureError.unsupported("training of a \(sae.architecture.trainingName) SAE; TopK can be trained")
         }
@@ -114,9 +124,9 @@ public final class Trainer {
         decoderMoments = try AdamMoments(dSAE * dIn)
         decoderBiasMoments = try AdamMoments(dIn)
         lastFired = try Buffer(zeros: dSAE)
-        // 4 MB of scores a thread where that makes blocks large enough for the product to be fast.
-        blockRows = max(64, min(256, (1 << 20) / dSAE / 16 * 16))
-        scratch = ScratchPool(size: blockRows * dSAE)
+        decoderNorms = options.decoderNorm == .free ? try Buffer(zeros: dSAE) : nil
+        encoderCopy = try EncoderCopy(dIn: dIn, dSAE: dSAE, inBF16: inBF16)
+        search = TopKSearch(dIn: dIn, dSAE: dSAE, k: k, blockRows: Trainer.blockRows, inBF16: inBF16)
         transpose(sae.encoder.pointer, rows: dIn, cols: dSAE, into: encoder.pointer)
         encoderBias.pointer.update(from: sae.encoderBias.pointer, count: dSAE)
         decoder.pointer.update(from: sae.decoder.pointer, count: dSAE * dIn)
@@ -193,11 +203,9 @@ public final class Trainer {
     func step(_ rows: TokenRows, _ batch: [Int], pulse: Pulse) throws -> TrainingMetrics {
         let begun = Pulse.nanoseconds()
         try startIfNeeded(rows, pulse: pulse)
-        let space = try space(for: batch.count)
-        defer { withExtendedLifetime(space) {} }
-        let memory = space.memory(dIn: dIn, dSAE: dSAE, k: k, rows: batch.count)
+        let memory = try memory(for: batch.count)
         let totals = try forward(rows, batch, memory: memory, pulse: pulse)
-        memory.group()
+        try memory.group()
         try finish(memory, decoderBiasGradient: decoderBiasGradient(memory, totals, pulse: pulse), pulse: pulse)
         var metrics = metrics
         metrics.take(totals, tokens: batch.count)
@@ -235,12 +243,12 @@ public final class Trainer {
     }
 
     /// Memory for a step on `count` tokens, kept from step to step.
-    func space(for count: Int) throws -> StepWorkspace {
-        if let workspace, workspace.capacity >= count { return workspace }
-        workspace = nil
-        let space = try StepWorkspace(capacity: count, dIn: dIn, dSAE: dSAE, k: k, blockRows: blockRows)
-        workspace = space
-        return space
+    func memory(for count: Int) throws -> StepMemory {
+        if let memory, memory.capacity >= count { return memory }
+        memory = nil
+        let larger = try StepMemory(capacity: count, dIn: dIn, dSAE: dSAE, active: k, blockRows: Trainer.blockRows)
+        memory = larger
+        return larger
     }
 
     /// All rows of `x` as one batch, before any memory is taken for them.

@@ -86,6 +86,7 @@ extension Trainer {
         }
         for i in 0..<dIn { weights.decoderBias[i] = Float(bias[i]) }
         for (latent, value) in encoderBias.enumerated() { weights.encoderBias[latent] = value }
+        refreshEncoderCopy()
         start.isDone = true
         self.start = start
     }

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+import CSutureKernels
+
+/// Lists of candidate latents for a block of tokens, and what filling them takes.
+///
+/// `@unchecked Sendable`: the pool hands it to one thread at a time.
+final class SearchScratch: @unchecked Sendable {
+    /// Slots of a list.
+    let capacity: Int
+    /// Tokens in bfloat16, `width` elements each; nil without panels.
+    let tokens: Buffer<UInt16>?
+    let width: Int
+    /// Scores of a piece of the latents, (rows, piece), where they come from a float32 product.
+    let scores: Buffer<Float>?
+    let piece: Int
+    /// Candidates of one list that are scored again: latents, first and exact scores.
+    let latents: Buffer<Int32>
+    let rounded: Buffer<Float>
+    let exact: Buffer<Float>
+    private let bars: Buffer<Float>
+    private let counts: Buffer<Int32>
+    private let indices: Buffer<Int32>
+    private let values: Buffer<Float>
+    private(set) var lists = sk_lists()
+
+    /// - Parameter keep: candidates that survive when a list is full.
+    init(rows: Int, dIn: Int, dSAE: Int, keep: Int, inBF16: Bool) throws {
+        let purpose = "a search for latents"
+        // Tiles read whole groups of tokens.
+        let group = Int(SK_TOKEN_GROUP)
+        let room = (rows + group - 1) / group * group
+        width = sk_bf16_width(dIn)
+        tokens = inBF16 ? try Buffer(zeros: room * width, for: purpose) : nil
+        // About 512 KB: what the product writes is still in the cache when it is read.
+        piece = min((dSAE + 63) / 64 * 64, max(256, (1 << 17) / rows / 64 * 64))
+        scores = inBF16 ? nil : try Buffer(count: rows * piece, for: purpose)
+        capacity = keep + keep / 2 + Int(SK_OFFER)
+        // One more than candidates: copying writes one ahead.
+        latents = try Buffer(count: capacity + 1, for: purpose)
+        rounded = try Buffer(count: capacity + 1, for: purpose)
+        exact = try Buffer(count: capacity, for: purpose)
+        bars = try Buffer(count: rows, for: purpose)
+        counts = try Buffer(count: rows, for: purpose)
+        indices = try Buffer(count: rows * capacity, for: purpose)
+        values = try Buffer(count: rows * capacity, for: purpose)
+        lists = sk_lists(
+            capacity: capacity, keep: keep, bars: bars.pointer, counts: counts.pointer, indices: indices.pointer,
+            values: values.pointer)
+    }
+
+    /// Empties list `row`.
+    func clear(_ row: Int) {
+        bars.pointer[row] = -.infinity
+        counts.pointer[row] = 0
+    }
+
+    /// A number that no score left out of list `row` is above.
+    func bar(_ row: Int) -> Float { bars.pointer[row] }
+    func count(_ row: Int) -> Int { Int(counts.pointer[row]) }
+    func indices(_ row: Int) -> UnsafeMutablePointer<Int32> { indices.pointer + row * capacity }
+    func values(_ row: Int) -> UnsafeMutablePointer<Float> { values.pointer + row * capacity }
+}
