@@ -92,7 +92,8 @@ def test_twenty_steps_are_those_of_torch_adam(
         adam.step()
         with torch.no_grad():
             p["W_dec"] /= p["W_dec"].norm(dim=1, keepdim=True)
-        assert trainer.step(x)["loss"] == pytest.approx(loss.item(), rel=1e-6)
+        # Once weights differ in rounding, a token in which two latents nearly tie may get the other.
+        assert trainer.step(x)["loss"] == pytest.approx(loss.item(), rel=1e-5)
     for name in NAMES:
         found, expected = getattr(trainer.sae, name), p[name].detach().numpy()
         off = np.abs(found - expected)

@@ -132,6 +132,7 @@ public final class Trainer {
         decoder.pointer.update(from: sae.decoder.pointer, count: dSAE * dIn)
         decoderBias.pointer.update(from: sae.decoderBias.pointer, count: dIn)
         if options.decoderNorm != .free { try normaliseDecoder() }
+        refreshEncoderCopy()
     }
 
     private func normaliseDecoder() throws {
