@@ -517,8 +517,8 @@ suture_status suture_trainer_step(suture_trainer *trainer, const suture_matrix *
 /// on where this one stopped; if it brings another number of rows in all, it begins a new epoch on
 /// them.
 ///
-/// out (NULL for none; set out->struct_size first) gets loss, explained variance and l0 as means
-/// over the steps of this call and their seconds (with those of calls before it that ended in an
+/// out (set out->struct_size first) gets loss, explained variance and l0 as means over the steps of
+/// this call and their seconds (with those of calls before it that had a NULL here, or ended in an
 /// error after some steps), and dead latents, learning rate and all steps and tokens as they are at
 /// the end. Progress counts the tokens of this call.
 ///
@@ -592,8 +592,9 @@ void suture_trainer_destroy(suture_trainer *trainer);
 /// of them take a step on it. Each ends with the bits that it would have by itself.
 ///
 /// The trainers must agree in d_in, batch_size, seed and where they are in the rows: new ones, or
-/// ones that have always been run together. out (NULL for none) is an array of trainer_count
-/// structs, all of out[0].struct_size bytes.
+/// ones that have always been run together. out is an array of trainer_count structs, all of
+/// out[0].struct_size bytes; with NULL, the steps of this call count into the means of the next
+/// one.
 ///
 /// A cancel waits until all have taken the step. After another error the trainers before the
 /// failing one have taken the step and the others have not.

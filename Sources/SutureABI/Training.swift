@@ -114,9 +114,9 @@ public func suture_trainer_step(
 /// left for is completed with the first of the next epoch. A later call goes on where this one stopped;
 /// if it brings another number of rows in all, it begins a new epoch on them.
 ///
-/// out (NULL for none; set out->struct_size first) gets loss, explained variance and l0 as means over
-/// the steps of this call and their seconds (with those of calls before it that ended in an error after
-/// some steps), and dead latents, learning rate and all steps and tokens as
+/// out (set out->struct_size first) gets loss, explained variance and l0 as means over the steps of this
+/// call and their seconds (with those of calls before it that had a NULL here, or ended in an error
+/// after some steps), and dead latents, learning rate and all steps and tokens as
 /// they are at the end. Progress counts the tokens of this call.
 ///
 /// On an error the steps before the failing one stand, the failing one is not applied, and the order
@@ -135,7 +135,9 @@ public func suture_trainer_run(
         let count = try tokenCount(tokens)
         let views = try matrices(shards, shard_count, cols: (trainer.dIn, "d_in"))
         if let out { try structSize(out, "out", of: suture_train_metrics.self) }
-        try write(trainer.run(views, tokens: count, progress: SutureABI.progress(progress)), to: out)
+        let metrics = try Trainer.run(
+            [trainer], views, tokens: count, taking: out != nil, progress: SutureABI.progress(progress))
+        for value in metrics { try write(value, to: out) }
     }
 }
 

@@ -7,8 +7,8 @@ import Suture
 /// them take a step on it. Each ends with the bits that it would have by itself.
 ///
 /// The trainers must agree in d_in, batch_size, seed and where they are in the rows: new ones, or ones
-/// that have always been run together. out (NULL for none) is an array of trainer_count structs, all of
-/// out[0].struct_size bytes.
+/// that have always been run together. out is an array of trainer_count structs, all of
+/// out[0].struct_size bytes; with NULL, the steps of this call count into the means of the next one.
 ///
 /// A cancel waits until all have taken the step. After another error the trainers before the failing
 /// one have taken the step and the others have not.
@@ -34,7 +34,7 @@ public func suture_trainers_run(
         if let out { size = try structSize(out, "out", of: suture_train_metrics.self) }
         let metrics = try Trainer.run(
             all, matrices(shards, shard_count, cols: (first.dIn, "d_in")), tokens: tokenCount(tokens),
-            progress: SutureABI.progress(progress))
+            taking: out != nil, progress: SutureABI.progress(progress))
         guard let out else { return }
         for (index, value) in metrics.enumerated() {
             let target = UnsafeMutableRawPointer(out) + index * size

@@ -90,7 +90,9 @@ static PyObject *run(PyObject *module, PyObject *args) {
     core_state *state = core_state_of(module);
     PyObject *trainers, *list, *progress, *result = NULL;
     unsigned long long tokens;
-    if (!PyArg_ParseTuple(args, "O!O!KO", &PyList_Type, &trainers, &PyList_Type, &list, &tokens, &progress)) {
+    int taking;
+    if (!PyArg_ParseTuple(
+            args, "O!O!KpO", &PyList_Type, &trainers, &PyList_Type, &list, &tokens, &taking, &progress)) {
         return NULL;
     }
     // Tuples keep trainers and shards alive while the GIL is not held.
@@ -101,10 +103,11 @@ static PyObject *run(PyObject *module, PyObject *args) {
     core_call call;
     core_call_begin(&call, state, progress);
     suture_status status = suture_trainers_run(
-        taken.handles, taken.count, matrices, PyTuple_Size(shards), tokens, &call.progress, taken.metrics);
+        taken.handles, taken.count, matrices, PyTuple_Size(shards), tokens, &call.progress,
+        taking ? taken.metrics : NULL);
     if (core_call_end(&call, status) == 0) {
-        result = PyList_New(taken.count);
-        for (Py_ssize_t i = 0; result && i < taken.count; i++) {
+        result = PyList_New(taking ? taken.count : 0);
+        for (Py_ssize_t i = 0; taking && result && i < taken.count; i++) {
             PyObject *metrics = metrics_dict(&taken.metrics[i]);
             if (!metrics || PyList_SetItem(result, i, metrics) < 0) Py_CLEAR(result);
         }
@@ -292,7 +295,8 @@ static PyMethodDef functions[] = {
     {"trainer_create", (PyCFunction)(void (*)(void))create, METH_VARARGS | METH_KEYWORDS,
      "trainer_create(sae, /, *, settings of suture_train_config)."},
     {"trainer_load", load, METH_VARARGS, "trainer_load(folder): from a checkpoint."},
-    {"trainers_run", run, METH_VARARGS, "trainers_run(trainers, shards, tokens, progress): a dict of metrics for each."},
+    {"trainers_run", run, METH_VARARGS, 
+     "trainers_run(trainers, shards, tokens, taking, progress): a dict of metrics for each, where they are taken."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -27,11 +27,12 @@ from .library import CPUInfo, cpu_info, set_threads
 from .moments import Moments
 from .refit import RefitReport, refit_decoder
 from .reports import FitReport, Objective, SutureWarning
+from .runs import TrainingInterrupted, TrainRun, resume, train
 from .sae import SAE
 from .similarity import SVCCA, svcca, svcca_grid
 from .stitch import Stitch
 from .texts import read_texts
-from .training import Trainer, TrainingInterrupted, TrainRun, train
+from .training import Trainer
 
 __all__ = [
     "SAE",
@@ -60,6 +61,7 @@ __all__ = [
     "cpu_info",
     "read_texts",
     "refit_decoder",
+    "resume",
     "set_threads",
     "svcca",
     "svcca_grid",

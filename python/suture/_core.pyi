@@ -192,7 +192,7 @@ class Trainer:
 
 def trainer_load(folder: str, /) -> Trainer: ...
 def trainers_run(
-    trainers: list[Trainer], shards: list[Rows], tokens: int, progress: _Report, /
+    trainers: list[Trainer], shards: list[Rows], tokens: int, taking: bool, progress: _Report, /
 ) -> list[dict[str, Any]]: ...
 def trainer_create(
     sae: SAE,

@@ -9,8 +9,8 @@ from typing import Literal
 from ._arguments import instance, integer, real
 from ._inputs import Acts, Stream
 from ._progress import Meter, Progress
+from ._training_data import whole_rows
 from .sae import SAE
-from .training import _whole_rows
 
 __all__ = ["RefitReport", "refit_decoder"]
 
@@ -111,7 +111,7 @@ def _refit(
     shards = stream.whole()
     sae._metadata.tell_core()
     size = sum(shard.rows for shard in shards)
-    with Meter(progress, "refit", size) as meter, _whole_rows(name, shards):
+    with Meter(progress, "refit", size) as meter, whole_rows(name, shards):
         core, values = sae._core.refit_decoder(
             shards, ridge, tolerance, most, max_iterations, meter.part(0, size)
         )

@@ -1,13 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training of SAEs."""
+"""A SAE in training, step by step."""
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Unpack
 
 import numpy as np
@@ -15,55 +11,16 @@ import numpy.typing as npt
 
 from . import _core
 from ._arguments import instance, integer, named
-from ._inputs import Acts, Array, Stream, rows
-from ._progress import Meter, Progress
-from ._train_options import DEFAULT_BATCH_SIZE, TrainOptions, core_settings, with_total_steps
+from ._inputs import Acts, Array, rows
+from ._progress import Progress
+from ._train_loop import Callback, Loop, Row, core_state
+from ._train_options import DEFAULT_BATCH_SIZE, TrainOptions, core_settings
+from ._training_data import Once, TrainingData, training_data
 from .sae import SAE
 
-__all__ = ["TrainRun", "Trainer", "TrainingInterrupted", "train"]
+__all__ = ["Trainer"]
 
 Float32 = npt.NDArray[np.float32]
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class TrainRun:
-    """What came of a training run.
-
-    Attributes:
-        sae: the trained SAE.
-        history: one dict for each `log_every` steps: steps and tokens so far; loss (mean over
-            tokens of |x - x_hat|²), explained_variance and l0, means over these steps; dead:
-            latents that have not fired within the last 1,000,000 tokens; lr of the last step;
-            seconds of these steps.
-        trainer: to go on from here.
-    """
-
-    sae: SAE
-    history: list[Row]
-    trainer: Trainer
-
-    def __repr__(self) -> str:
-        last = self.history[-1] if self.history else {"steps": 0, "tokens": 0}
-        return f"TrainRun({last['steps']} steps, {last['tokens']} tokens, {self.sae!r})"
-
-
-class TrainingInterrupted(KeyboardInterrupt):
-    """Ctrl-C during `train`.
-
-    Attributes:
-        run: the `TrainRun` so far; `run.trainer.run(…)` goes on.
-
-    >>> import suture
-    >>> issubclass(suture.TrainingInterrupted, KeyboardInterrupt)
-    True
-    """
-
-    def __init__(self, run: TrainRun) -> None:
-        super().__init__(
-            f"training was interrupted; the exception's `run` has what is there: {run}"
-        )
-        self.run = run
 
 
 class Trainer:
@@ -99,7 +56,17 @@ class Trainer:
         self.history: list[Row] = []
         """One dict for each `log_every` steps of all runs; see `TrainRun`."""
         self._d_in, self._d_sae = sae.d_in, sae.d_sae
-        self._sae: SAE | None = None
+
+    @classmethod
+    def _load(cls, folder: str) -> Trainer:
+        """The one of a checkpoint."""
+        trainer = cls.__new__(cls)
+        trainer._core = _core.trainer_load(folder)
+        state = core_state(trainer._core)
+        trainer.batch_size = state["options"]["batch_size"]
+        trainer.history = []
+        trainer._d_in, trainer._d_sae = state["d_in"], state["d_sae"]
+        return trainer
 
     def run(
         self,
@@ -108,14 +75,16 @@ class Trainer:
         *,
         log_every: int = 10,
         progress: Progress = True,
-        callback: Callable[[Row], object] | None = None,
+        callback: Callback | None = None,
     ) -> list[Row]:
         """Train on batches drawn in random order from all rows; each is seen once an epoch.
 
-        A later run on as many rows goes on where this one stopped.
+        A later run on as many rows goes on where this one stopped. An iterator is read once: its
+        rows are mixed within a buffer of about 65,536 of them, and those at its end that are too
+        few for a batch are left out.
 
         Args:
-            acts: (N, d_in) activations: arrays, paths, or a list of them; not an iterator.
+            acts: (N, d_in) activations: arrays, paths, a list of them, or an iterator.
             tokens: how many to train on, in whole batches; None: as many as there are rows.
             log_every: steps for each row of the history.
             progress: True for a tqdm bar after two seconds, or a function of (done, total).
@@ -123,34 +92,18 @@ class Trainer:
 
         Returns:
             The rows that this run added to `history`.
-        """
-        shards = Stream(acts, "acts", (self._d_in, "d_in")).whole()
-        return self._run(shards, _wanted(tokens, shards), log_every, progress, callback)
 
-    def _run(
-        self,
-        shards: list[_core.Rows],
-        wanted: int,
-        log_every: int,
-        progress: Progress,
-        callback: Callable[[Row], object] | None,
-    ) -> list[Row]:
-        every = integer("log_every", log_every, 1)
-        if callback is not None and not callable(callback):
-            raise TypeError(f"callback is {callback!r}, expected a function or None")
+        Raises:
+            SutureWarning: an iterator ended before so many tokens.
+        """
+        data = training_data(acts, (self._d_in, "d_in"), self.batch_size)
+        wanted = wanted_tokens(tokens, data)
+        state = core_state(self._core)
+        if isinstance(data, Once):
+            data.after(state)
         begun = len(self.history)
-        done = 0
-        with Meter(progress, "train", wanted) as meter:
-            while done < wanted:
-                size = min(every * self.batch_size, wanted - done)
-                self._sae = None
-                with _whole_rows("acts", shards):
-                    [row] = _core.trainers_run([self._core], shards, size, meter.part(done, size))
-                # The core trains on whole batches.
-                done += -(-size // self.batch_size) * self.batch_size
-                self.history.append(row)
-                if callback is not None:
-                    callback(row)
+        target = None if wanted is None else state["tokens"] + wanted
+        checked_loop([self], data, target, log_every, progress, callback).run()
         return self.history[begun:]
 
     def step(self, x: Array) -> Row:
@@ -168,7 +121,6 @@ class Trainer:
         8
         """
         batch = self._rows(x)
-        self._sae = None
         return self._core.step(batch, None)
 
     def gradients(self, x: Array) -> tuple[float, dict[str, Float32]]:
@@ -254,7 +206,6 @@ class Trainer:
         gradients = _flat("flat", flat, np.float32, self._gradient_count)
         counts = None if firings is None else _flat("firings", firings, np.int64, self._d_sae)
         count = integer("tokens", tokens, 1, 2**48)
-        self._sae = None
         with named(gradients="flat"):
             metrics = self._core.apply(gradients, count, counts, None)
         return {name: metrics[name] for name in ("steps", "tokens", "dead", "lr", "seconds")}
@@ -274,50 +225,40 @@ class Trainer:
     @property
     def sae(self) -> SAE:
         """A copy of the SAE as it is now."""
-        if self._sae is None:
-            self._sae = SAE._wrap(self._core.sae())
-        return self._sae
+        return SAE._wrap(self._core.sae())
 
     def __repr__(self) -> str:
         last = self.history[-1] if self.history else {"steps": 0, "tokens": 0}
         return f"Trainer({last['steps']} steps, {last['tokens']} tokens, d_sae={self._d_sae})"
 
 
-def train(
-    sae: SAE,
-    acts: Acts,
-    *,
-    tokens: int | None = None,
-    log_every: int = 10,
-    progress: Progress = True,
-    callback: Callable[[Row], object] | None = None,
-    **options: Unpack[TrainOptions],
-) -> TrainRun:
-    """Train a TopK SAE, from a random start or a transferred one. `sae` itself stays as it is.
+def wanted_tokens(tokens: int | None, data: TrainingData) -> int | None:
+    """Tokens to train on; None: until the data ends."""
+    return data.rows if tokens is None else integer("tokens", tokens, 1, 2**62)
 
-    Args:
-        sae: where to begin.
-        acts, tokens, log_every, progress, callback: as for `Trainer.run`.
-        options: settings of training, see `TrainOptions`.
 
-    Raises:
-        TrainingInterrupted: Ctrl-C; a KeyboardInterrupt with the run so far.
-
-    >>> import numpy as np, suture
-    >>> x = np.random.default_rng(0).normal(size=(256, 8)).astype(np.float32)
-    >>> run = suture.train(suture.SAE.init(8, 32, k=4), x, tokens=1000, batch_size=100)
-    >>> run
-    TrainRun(10 steps, 1000 tokens, SAE(topk, d_in=8, d_sae=32, k=4))
-    """
-    instance("sae", sae, SAE, "suture.SAE")
-    shards = Stream(acts, "acts", (sae.d_in, "d_in")).whole()
-    wanted = _wanted(tokens, shards)
-    trainer = Trainer(sae, **with_total_steps(options, wanted))
-    try:
-        trainer._run(shards, wanted, log_every, progress, callback)
-    except KeyboardInterrupt as error:
-        raise TrainingInterrupted(TrainRun(trainer.sae, trainer.history, trainer)) from error
-    return TrainRun(trainer.sae, trainer.history, trainer)
+def checked_loop(
+    trainers: list[Trainer],
+    data: TrainingData,
+    target: int | None,
+    log_every: int,
+    progress: Progress,
+    callback: Callback | None,
+    **settings: Any,
+) -> Loop:
+    """The loop of a run, its arguments checked."""
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback is {callback!r}, expected a function or None")
+    return Loop(
+        cores=[trainer._core for trainer in trainers],
+        histories=[trainer.history for trainer in trainers],
+        data=data,
+        target=target,
+        log_every=integer("log_every", log_every, 1),
+        progress=progress,
+        callback=callback,
+        **settings,
+    )
 
 
 def _flat(name: str, values: Any, dtype: type[np.generic], count: int) -> npt.NDArray[Any]:
@@ -328,24 +269,3 @@ def _flat(name: str, values: Any, dtype: type[np.generic], count: int) -> npt.ND
     if array.shape != (count,):
         raise ValueError(f"{name} has shape {array.shape}, expected ({count},)")
     return np.ascontiguousarray(array)
-
-
-def _wanted(tokens: int | None, shards: list[_core.Rows]) -> int:
-    """Tokens to train on."""
-    if tokens is None:
-        return sum(shard.rows for shard in shards)
-    return integer("tokens", tokens, 1, 2**62)
-
-
-@contextmanager
-def _whole_rows(name: str, shards: list[_core.Rows]) -> Iterator[None]:
-    """Turns "shards[2][7, 1] is nan" into the row number of the whole input."""
-    try:
-        yield
-    except ValueError as error:
-        found = re.match(r"shards\[(\d+)\]\[(\d+), (\d+)\]", str(error))
-        if not found:
-            raise
-        shard, row, column = map(int, found.groups())
-        row += sum(before.rows for before in shards[:shard])
-        raise type(error)(f"{name}[{row}, {column}]{str(error)[found.end() :]}") from None

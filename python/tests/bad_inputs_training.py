@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -97,7 +98,14 @@ for target, given in (
     ("train", lambda acts=A, **settings: suture.train(sae(), acts, **settings)),
 ):
     bad_activations(target, "acts", A, "d_in", given)
-    row(target, lambda _, g=given: g(iter([A])), TypeError, "acts", "iterator", "expected arrays")
+    row(
+        target,
+        lambda _, g=given: g(iter([A[:7]])),
+        ValueError,
+        "acts",
+        "rows",
+        "expected at least batch_size",
+    )
     row(
         target,
         lambda _, g=given: g(np.asfortranarray(A)),
@@ -159,3 +167,67 @@ row(
     "int64",
 )
 row(target, lambda _: applied(firings=counts - 1), ValueError, "firings[0]", "-1", "at least 0")
+
+# -- Runs --------------------------------------------------------------------------------------
+row("train", lambda _: suture.train([], A), ValueError, "sae", "empty list", "expected at least")
+row(
+    "train",
+    lambda _: suture.train([sae(), 3], A),
+    TypeError,
+    "sae[1]",
+    "int",
+    "expected suture.SAE",
+)
+row(
+    "train",
+    lambda _: suture.train([sae(), suture.SAE.init(5, 10, k=2)], A),
+    ValueError,
+    "sae[1]",
+    "5",
+    "expected 4",
+)
+bad_numbers(
+    "train", "checkpoint_every", lambda v: suture.train(sae(), A, checkpoint_every=v), 0, "x"
+)
+bad_numbers(
+    "train",
+    "explained_variance",
+    lambda v: suture.train(sae(), A, explained_variance=v),
+    0.0,
+    1.5,
+    float("nan"),
+    "x",
+)
+row(
+    "train",
+    lambda _: suture.train(sae(), A, checkpoint=3),
+    TypeError,
+    "checkpoint",
+    "3",
+    "expected",
+)
+row(
+    "train",
+    lambda folder: suture.train(sae(), A, checkpoint=folder.parent),
+    FileExistsError,
+    "checkpoint",
+    "has files in it",
+    "expected a new folder",
+)
+
+
+def resumed(folder: Path, **settings: Any) -> object:
+    suture.train(sae(), A, batch_size=8, tokens=16, checkpoint=folder / "run", progress=False)
+    return suture.resume(folder / "run", **{"acts": A, "progress": False} | settings)
+
+
+row("resume", lambda _: suture.resume(3, A), TypeError, "folder", "3", "expected a path")
+row("resume", lambda f: suture.resume(f, A), FileNotFoundError, "folder", "expected one that train")
+row("resume", lambda f: resumed(f, acts=A[1:]), ValueError, "acts", "79 rows", "expected the 80")
+row(
+    "resume", lambda f: resumed(f, acts=A + 1), ValueError, "values", "80 rows", "expected the same"
+)
+row("resume", lambda f: resumed(f, tokens=0), ValueError, "tokens", "0", "expected 1 to")
+row("resume", lambda f: resumed(f, lr=0.5), ValueError, "lr", "0.5", "expected 0.0001")
+row("resume", lambda f: resumed(f, lx=0.5), TypeError, "lx", "no option", "expected batch_size")
+row("resume", lambda f: resumed(f, callback=3), TypeError, "callback", "3", "expected a function")

@@ -20,11 +20,13 @@ extension Trainer {
     /// The same for several trainers on one stream: each batch is read once, and all take a step on it.
     /// They end with the bits that each would have by itself.
     ///
+    /// - Parameter taking: false leaves the steps of this call to the means of the next one.
     /// - Throws: `SutureError.invalidArgument` also where the trainers differ in d_in, batch size, seed,
     ///   or where they are in the rows. A cancel waits until all have taken the step; after another
     ///   error, the trainers before the failing one have taken it.
     public static func run(
-        _ trainers: [Trainer], _ shards: [MatrixView], tokens count: Int, progress: Progress = .none
+        _ trainers: [Trainer], _ shards: [MatrixView], tokens count: Int, taking: Bool = true,
+        progress: Progress = .none
     ) throws -> [TrainingMetrics] {
         guard let first = trainers.first else {
             throw SutureError.invalidArgument("there are 0 trainers, expected at least 1")
@@ -60,7 +62,7 @@ extension Trainer {
                 }
                 try pulse.endUpdate()
             }
-            return zip(trainers, last).map { trainer, metrics in trainer.running.take(metrics) }
+            return taking ? zip(trainers, last).map { trainer, metrics in trainer.running.take(metrics) } : last
         }
     }
 
