@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -46,9 +47,15 @@ def parameters(sae: suture.SAE) -> dict[str, torch.Tensor]:
     return {name: torch.tensor(np.array(getattr(sae, name)), requires_grad=True) for name in NAMES}
 
 
-def dense_loss(p: dict[str, torch.Tensor], x: torch.Tensor, sae: suture.SAE) -> torch.Tensor:
+def pre_activations(
+    p: dict[str, torch.Tensor], x: torch.Tensor, sae: suture.SAE
+) -> torch.Tensor:
     encoded = x - p["b_dec"] if sae.apply_b_dec_to_input else x
-    pre = encoded @ p["W_enc"] + p["b_enc"]
+    return encoded @ p["W_enc"] + p["b_enc"]
+
+
+def dense_loss(p: dict[str, torch.Tensor], x: torch.Tensor, sae: suture.SAE) -> torch.Tensor:
+    pre = pre_activations(p, x, sae)
     assert sae.k is not None
     values, indices = pre.topk(sae.k, dim=1)
     activations = torch.zeros_like(pre).scatter(1, indices, torch.relu(values))
@@ -73,6 +80,17 @@ def test_gradients_are_those_of_autograd(
         )
 
 
+def without_ties(
+    p: dict[str, torch.Tensor], x: npt.NDArray[np.float32], sae: suture.SAE
+) -> npt.NDArray[np.float32]:
+    """The rows whose k-th and next latent are apart: otherwise rounding decides between them, and
+    Adam makes a whole step of it for a latent that fires on few tokens."""
+    assert sae.k is not None
+    with torch.no_grad():
+        largest = pre_activations(p, torch.from_numpy(x), sae).topk(sae.k + 1, dim=1).values
+    return x[(largest[:, -2] - largest[:, -1] > 1e-5).numpy()]
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_twenty_steps_are_those_of_torch_adam(
     shape: tuple[int, int, int, int, bool], rng: np.random.Generator
@@ -84,7 +102,7 @@ def test_twenty_steps_are_those_of_torch_adam(
     p = parameters(begun)
     adam = torch.optim.Adam(list(p.values()), lr=lr)
     for _ in range(20):
-        x = (rng.standard_normal((tokens, d_in)) + 0.3).astype(np.float32)
+        x = without_ties(p, (rng.standard_normal((tokens, d_in)) + 0.3).astype(np.float32), begun)
         loss = dense_loss(p, torch.from_numpy(x), begun)
         gradients = torch.autograd.grad(loss, list(p.values()))
         for parameter, gradient in zip(p.values(), gradients, strict=True):
@@ -92,8 +110,7 @@ def test_twenty_steps_are_those_of_torch_adam(
         adam.step()
         with torch.no_grad():
             p["W_dec"] /= p["W_dec"].norm(dim=1, keepdim=True)
-        # Once weights differ in rounding, a token in which two latents nearly tie may get the other.
-        assert trainer.step(x)["loss"] == pytest.approx(loss.item(), rel=1e-5)
+        assert trainer.step(x)["loss"] == pytest.approx(loss.item(), rel=1e-6)
     for name in NAMES:
         found, expected = getattr(trainer.sae, name), p[name].detach().numpy()
         off = np.abs(found - expected)
