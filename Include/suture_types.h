@@ -495,7 +495,7 @@ typedef struct suture_train_metrics {
     /// implementation takes them: 12 d_in d_sae a token, torch's flop counter on the forward and
     /// backward pass of SAELens' TopK.
     double flops;
-    /// Those of this library's steps: 2 d_in d_sae + 7 d_in a token, 8 d_in for each active latent of a
+    /// Those of this library's steps: 2 d_in d_sae + 7 d_in a token, 10 d_in for each active latent of a
     /// token, and 16 for each weight of W_dec, 13 for each other weight, a step; with
     /// apply_b_dec_to_input another 2 d_in d_sae a step, with SUTURE_DECODER_NORM_UNIT 4 d_in d_sae (with
     /// SUTURE_DECODER_NORM_FREE d_sae a token instead of d_in d_sae a step), with max_grad_norm 4 d_in for each active latent of a token and 2 for each weight.

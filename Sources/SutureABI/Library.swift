@@ -36,13 +36,7 @@ public func suture_cpu_info(_ out: UnsafeMutablePointer<suture_cpu_info_report>?
     boundary {
         let out = try required(out, "out")
         var report = suture_cpu_info_report()
-        switch sk_current_path() {
-        case SK_AMX: report.kernels = staticString("amx")
-        case SK_AVX512_BF16: report.kernels = staticString("avx512bf16")
-        case SK_AVX512: report.kernels = staticString("avx512")
-        case SK_AVX2: report.kernels = staticString("avx2")
-        default: report.kernels = staticString("portable")
-        }
+        report.kernels = staticString(Kernels.name)
         switch sk_best_path() {
         case SK_AMX:
             report.features = staticString(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import resource
 import signal
@@ -307,12 +308,46 @@ def test_operations_are_those_that_torch_counts(subtract: bool, rng: np.random.G
     active = row["l0"] * tokens
     with FlopCounterMode(display=False) as counter:
         _ = torch.ones(tokens, d_in) @ torch.ones(d_in, d_sae)
-        for _ in range(4):
+        for _ in range(5):
             _ = torch.ones(round(active), d_in) @ torch.ones(d_in, 1)
     rest = row["flops_executed"] - counter.get_total_flops()
     weights = 2 * d_in * d_sae + d_in + d_sae
     assert 10 * weights < rest - 7 * d_in * tokens < 20 * weights
     assert trainer.step(x)["flops"] == 2 * row["flops"]
+
+
+RESUME = """
+import sys
+import numpy as np
+import suture
+suture.resume(sys.argv[2], np.load(sys.argv[1]), progress=False)
+"""
+
+
+def test_other_kernels_are_told(rng: np.random.Generator, tmp_path: Path) -> None:
+    x = data(rng)
+    np.save(tmp_path / "x.npy", x)
+    folder = tmp_path / "run"
+    with pytest.raises(Stop):
+        suture.train(
+            start(),
+            x,
+            tokens=640,
+            log_every=2,
+            checkpoint=folder,
+            callback=stop_after(8),
+            **SETTINGS,
+        )  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", RESUME, str(tmp_path / "x.npy"), str(folder)],
+        env=os.environ | {"SUTURE_KERNELS": "portable"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    used = suture.cpu_info().kernels
+    told = f"the run used {used} kernels, here it uses portable" in done.stderr
+    assert told == (used != "portable")
 
 
 CHILD = """

@@ -33,20 +33,11 @@ extension Trainer {
 
     static let stateFormat = 1
 
-    /// The kernels in use: with others, the same steps give other bits.
-    static var kernels: String {
-        switch sk_current_path() {
-        case SK_AVX512: return "avx512"
-        case SK_AVX2: return "avx2"
-        default: return "portable"
-        }
-    }
-
     /// Settings and counters.
     var state: JSON {
         var members: [(key: String, value: JSON)] = [
             ("format", .integer(Int64(Self.stateFormat))), ("version", .string(sutureVersion)),
-            ("kernels", .string(Self.kernels)), ("kernels_before", kernelsBefore.map(JSON.string) ?? .null),
+            ("kernels", .string(Kernels.name)), ("kernels_before", kernelsBefore.map(JSON.string) ?? .null),
             ("options", options.json), ("d_in", .integer(Int64(dIn))),
             ("d_sae", .integer(Int64(dSAE))), ("steps", .integer(Int64(steps))), ("tokens", .integer(Int64(tokens))),
             (
