@@ -35,7 +35,7 @@ final class BlockCoder: Sendable {
         let (blockRows, slots): (Int, Int)
         if case .topK(let k) = sae.architecture {
             (blockRows, slots) = (max(8, min(128, (1 << 31) / (dSAE * dIn))), k)
-            search = TopKSearch(dIn: dIn, dSAE: dSAE, k: k, blockRows: blockRows, inBF16: EncoderPanels.areFaster)
+            search = TopKSearch(dIn: dIn, dSAE: dSAE, k: k, blockRows: blockRows)
         } else {
             (blockRows, slots) = (max(8, min(256, byMemory, byWork)), dSAE)
             search = nil

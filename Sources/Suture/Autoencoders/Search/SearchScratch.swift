@@ -7,12 +7,13 @@ import CSutureKernels
 final class SearchScratch: @unchecked Sendable {
     /// Slots of a list.
     let capacity: Int
-    /// Tokens in bfloat16, `width` elements each; nil without panels.
-    let tokens: Buffer<UInt16>?
+    /// Elements of a token in bfloat16.
     let width: Int
-    /// Scores of a piece of the latents, (rows, piece), where they come from a float32 product.
-    let scores: Buffer<Float>?
+    /// Latents whose scores by a float32 product are kept at a time.
     let piece: Int
+    private let rows: Int
+    private var tokenMemory: Buffer<UInt16>?
+    private var scoreMemory: Buffer<Float>?
     /// Candidates of one list that are scored again: latents, first and exact scores.
     let latents: Buffer<Int32>
     let rounded: Buffer<Float>
@@ -24,16 +25,12 @@ final class SearchScratch: @unchecked Sendable {
     private(set) var lists = sk_lists()
 
     /// - Parameter keep: candidates that survive when a list is full.
-    init(rows: Int, dIn: Int, dSAE: Int, keep: Int, inBF16: Bool) throws {
+    init(rows: Int, dIn: Int, dSAE: Int, keep: Int) throws {
         let purpose = "a search for latents"
-        // Tiles read whole groups of tokens.
-        let group = Int(SK_TOKEN_GROUP)
-        let room = (rows + group - 1) / group * group
+        self.rows = rows
         width = sk_bf16_width(dIn)
-        tokens = inBF16 ? try Buffer(zeros: room * width, for: purpose) : nil
         // About 512 KB: what the product writes is still in the cache when it is read.
         piece = min((dSAE + 63) / 64 * 64, max(256, (1 << 17) / rows / 64 * 64))
-        scores = inBF16 ? nil : try Buffer(count: rows * piece, for: purpose)
         capacity = keep + keep / 2 + Int(SK_OFFER)
         // One more than candidates: copying writes one ahead.
         latents = try Buffer(count: capacity + 1, for: purpose)
@@ -46,6 +43,24 @@ final class SearchScratch: @unchecked Sendable {
         lists = sk_lists(
             capacity: capacity, keep: keep, bars: bars.pointer, counts: counts.pointer, indices: indices.pointer,
             values: values.pointer)
+    }
+
+    /// Memory for tokens in bfloat16, (rows, width).
+    func tokens() throws -> UnsafeMutablePointer<UInt16> {
+        if let tokenMemory { return tokenMemory.pointer }
+        // Tiles read whole groups of tokens.
+        let group = Int(SK_TOKEN_GROUP)
+        let memory = try Buffer<UInt16>(zeros: (rows + group - 1) / group * group * width, for: "tokens in bfloat16")
+        tokenMemory = memory
+        return memory.pointer
+    }
+
+    /// Memory for scores by a float32 product, (rows, piece).
+    func scores() throws -> UnsafeMutablePointer<Float> {
+        if let scoreMemory { return scoreMemory.pointer }
+        let memory = try Buffer<Float>(count: rows * piece, for: "scores")
+        scoreMemory = memory
+        return memory.pointer
     }
 
     /// Empties list `row`.

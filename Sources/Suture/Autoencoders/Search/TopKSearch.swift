@@ -14,18 +14,15 @@ final class TopKSearch: Sendable {
     let k: Int
     private let dIn: Int
     private let dSAE: Int
-    private let inBF16: Bool
     private let pool: ScratchPool<SearchScratch>
 
     /// Errors of rounded scores are about normal: beyond five standard deviations is one in 3.5 million.
     private static var errorMargin: Float { 5 }
 
-    init(dIn: Int, dSAE: Int, k: Int, blockRows: Int, inBF16: Bool) {
-        (self.dIn, self.dSAE, self.k, self.blockRows, self.inBF16) = (dIn, dSAE, k, blockRows, inBF16)
+    init(dIn: Int, dSAE: Int, k: Int, blockRows: Int) {
+        (self.dIn, self.dSAE, self.k, self.blockRows) = (dIn, dSAE, k, blockRows)
         let keep = min(dSAE, k + k / 2 + 16)
-        pool = ScratchPool {
-            try SearchScratch(rows: blockRows, dIn: dIn, dSAE: dSAE, keep: keep, inBF16: inBF16)
-        }
+        pool = ScratchPool { try SearchScratch(rows: blockRows, dIn: dIn, dSAE: dSAE, keep: keep) }
     }
 
     /// Calls `found` for each of `count` tokens, in order, with its k largest pre-activations (times
@@ -43,7 +40,7 @@ final class TopKSearch: Sendable {
     ) throws {
         try pool.with { scratch in
             for row in 0..<count { scratch.clear(row) }
-            if let panels = encoder.panels, inBF16 {
+            if let panels = encoder.panels {
                 try offerBF16(count, input, panels, scratch, beat)
             } else {
                 try offerFloat32(count, input, encoder, scratch, beat)
@@ -67,7 +64,7 @@ final class TopKSearch: Sendable {
         _ count: Int, _ input: UnsafePointer<Float>, _ encoder: EncoderRows, _ scratch: SearchScratch,
         _ beat: () throws -> Void
     ) throws {
-        guard let scores = scratch.scores?.pointer else { return }
+        let scores = try scratch.scores()
         var lists = scratch.lists
         for first in stride(from: 0, to: dSAE, by: scratch.piece) {
             let width = min(scratch.piece, dSAE - first)
@@ -89,7 +86,7 @@ final class TopKSearch: Sendable {
         _ count: Int, _ input: UnsafePointer<Float>, _ panels: EncoderPanels, _ scratch: SearchScratch,
         _ beat: () throws -> Void
     ) throws {
-        guard let tokens = scratch.tokens?.pointer else { return }
+        let tokens = try scratch.tokens()
         var lists = scratch.lists
         for row in 0..<count { sk_pack_token(input + row * dIn, dIn, tokens + row * scratch.width) }
         // About 10 ms on one core with AVX-512.

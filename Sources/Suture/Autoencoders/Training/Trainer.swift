@@ -126,7 +126,7 @@ public final class Trainer {
         lastFired = try Buffer(zeros: dSAE)
         decoderNorms = options.decoderNorm == .free ? try Buffer(zeros: dSAE) : nil
         encoderCopy = try EncoderCopy(dIn: dIn, dSAE: dSAE, inBF16: inBF16)
-        search = TopKSearch(dIn: dIn, dSAE: dSAE, k: k, blockRows: Trainer.blockRows, inBF16: inBF16)
+        search = TopKSearch(dIn: dIn, dSAE: dSAE, k: k, blockRows: Trainer.blockRows)
         transpose(sae.encoder.pointer, rows: dIn, cols: dSAE, into: encoder.pointer)
         encoderBias.pointer.update(from: sae.encoderBias.pointer, count: dSAE)
         decoder.pointer.update(from: sae.decoder.pointer, count: dSAE * dIn)
