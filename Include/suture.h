@@ -261,16 +261,17 @@ void suture_stitch_destroy(suture_stitch *stitch);
 /// rescaling by decoder norms, where config asks for it). A matrix that the architecture lacks must
 /// be all zeros ({0}). *out is the caller's, to be released with suture_sae_destroy().
 ///
-/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for an unknown enumerator, k outside 1 to d_sae (TopK), a
-/// scale that is not above 0, a matrix that is missing, superfluous, of another shape or not
-/// finite; SUTURE_ERROR_OUT_OF_MEMORY.
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for an unknown enumerator, k outside 1 to d_sae (TopK;
+/// BatchTopK, if not 0), a scale that is not above 0, a matrix that is missing, superfluous, of
+/// another shape or not finite; SUTURE_ERROR_OUT_OF_MEMORY.
 suture_status suture_sae_create(const suture_sae_config *config, const suture_sae_weights *weights,
     suture_sae **out);
 
-/// The random start of training: decoder rows of independent normal numbers, normalised to 1,
-/// W_enc the transpose of W_dec, biases 0. The same seed gives the same weights.
+/// The random start of training: decoder rows of independent normal numbers, normalised to 1, W_enc
+/// the transpose of W_dec, biases 0; thresholds 0 for SUTURE_BATCHTOPK, which needs k, and 0.01 for
+/// SUTURE_JUMPRELU. The same seed gives the same weights.
 ///
-/// Errors: SUTURE_ERROR_UNSUPPORTED for architectures other than SUTURE_TOPK and SUTURE_RELU;
+/// Errors: SUTURE_ERROR_UNSUPPORTED for SUTURE_GATED;
 /// SUTURE_ERROR_INVALID_ARGUMENT as suture_sae_create(); SUTURE_ERROR_OUT_OF_MEMORY.
 suture_status suture_sae_init(const suture_sae_config *config, uint64_t seed, suture_sae **out);
 
@@ -463,28 +464,40 @@ suture_status suture_sae_refit_decoder(const suture_sae *sae, const suture_matri
 // -------------------------------------------------------------------------------------------------
 
 /// Begins the training of a SAE, which is copied. The loss is the mean over tokens of |x -
-/// x_hat|^2, summed over coordinates, without any other term; gradients flow through the active
+/// x_hat|^2, summed over coordinates, and for TopK nothing else; gradients flow through the active
 /// latents only. Adam moves all weights, those of latents that do not fire too (their moments
 /// decay), and after every step each decoder row is divided by its norm.
 ///
+/// BatchTopK makes the k N largest activations of N tokens active, and needs a SAE with k; its
+/// threshold becomes the moving average, by 0.01 a step, of the smallest of them. JumpReLU adds
+/// l0_coefficient times the mean number of active latents and trains its thresholds too, by
+/// straight-through estimators of width bandwidth, keeping them at 0 or above; ReLU adds
+/// l1_coefficient times the mean sum of activations. TopK and BatchTopK can have an auxiliary loss
+/// for latents that have not fired for dead_feature_window tokens: aux_loss_coefficient min(dead /
+/// aux_k, 1) times the squared distance between what their aux_k largest pre-activations decode to
+/// and what the active latents leave. These are the losses of SAELens' training classes.
+///
 /// But for SUTURE_DECODER_NORM_FREE decoder rows are brought to unit norm at once. The norm n of a
-/// row goes into the encoder (W_enc column and b_enc of that latent times n): where the latent is
-/// chosen it contributes what it did before, but the top-k now ranks latents by activation times n,
-/// the length of the contribution. Rows within 1e-6 of unit norm stay as they are.
+/// row goes into the encoder (W_enc column, b_enc and threshold of that latent times n): where the
+/// latent is chosen it contributes what it did before, but the top-k now ranks latents by
+/// activation times n, the length of the contribution. Rows within 1e-6 of unit norm stay as they
+/// are.
 ///
 /// config (not NULL; a zero field stands for its default) gives the tokens a step and Adam's
 /// settings: batch_size 1 to 16777216, lr above 0 to 1e6, lr_end 0 to 1e6, beta1 and beta2 from 0
 /// to below 1, epsilon 1e-20 to 1. Memory: 12 bytes for each of the 2 d_in d_sae weights (value and
-/// moments), and with each batch 8 d_in + 24 k bytes a token; no (tokens, d_sae) matrix.
+/// moments), and with each batch 8 d_in + 24 k bytes a token; no (tokens, d_sae) matrix. k is the
+/// number of active latents: with JumpReLU and ReLU memory grows with it, and with a random start
+/// it is half of d_sae.
 ///
 /// *out is the caller's, to be released with suture_trainer_destroy(). A trainer is for one call at
 /// a time: calls during another one, as from its progress callback, get
 /// SUTURE_ERROR_INVALID_ARGUMENT.
 ///
-/// Errors: SUTURE_ERROR_UNSUPPORTED for architectures other than SUTURE_TOPK, for a normalization
-/// and for rescale_by_decoder_norm without SUTURE_DECODER_NORM_FREE (suture_sae_fold() first);
-/// SUTURE_ERROR_INVALID_ARGUMENT for a setting out of range, a weight that is not finite, a decoder
-/// row of zeros; SUTURE_ERROR_OUT_OF_MEMORY.
+/// Errors: SUTURE_ERROR_UNSUPPORTED for SUTURE_GATED, for a normalization and for
+/// rescale_by_decoder_norm without SUTURE_DECODER_NORM_FREE (suture_sae_fold() first);
+/// SUTURE_ERROR_INVALID_ARGUMENT for a setting out of range or without use for the architecture, a
+/// weight that is not finite, a decoder row of zeros; SUTURE_ERROR_OUT_OF_MEMORY.
 suture_status suture_trainer_create(const suture_sae *sae, const suture_train_config *config,
     suture_trainer **out);
 
@@ -534,10 +547,10 @@ suture_status suture_trainer_run(suture_trainer *trainer, const suture_matrix *s
 
 /// The gradients of the loss on the rows of x (N, d_in), N >= 1, without a step, to one float32
 /// array: W_enc (d_in, d_sae), b_enc (d_sae), W_dec (d_sae, d_in) and b_dec (d_in), row by row and
-/// one after the other, so count = 2 d_in d_sae + d_sae + d_in elements. They are those of the mean
-/// over these tokens and of the weights as they are: neither clipped nor projected. With
-/// suture_trainer_apply() this makes a step in two halves, for gradients that are averaged over
-/// several processes in between.
+/// one after the other, and for JumpReLU threshold (d_sae) after them, so count = 2 d_in d_sae +
+/// d_sae + d_in elements, for JumpReLU d_sae more. They are those of the mean over these tokens and
+/// of the weights as they are: neither clipped nor projected. With suture_trainer_apply() this
+/// makes a step in two halves, for gradients that are averaged over several processes in between.
 ///
 /// firings (NULL for none) gets the tokens on which each latent was active, (d_sae). out (NULL for
 /// none; set out->struct_size first) gets the loss, explained variance and l0 of the batch, the
@@ -556,7 +569,8 @@ suture_status suture_trainer_gradients(const suture_trainer *trainer, const sutu
 /// the step: where batches are of one size, the mean of theirs.
 ///
 /// firings ((d_sae), each >= 0), added up over the batches, tells which latents were active, for
-/// the count of dead ones; NULL takes for active what has a gradient of b_enc other than 0. After
+/// the count of dead ones; NULL takes for active what has a gradient of b_enc other than 0.
+/// BatchTopK's threshold stays: it is of a batch that is not known here. After
 /// suture_trainer_gradients() on the rows of a step the weights are those that
 /// suture_trainer_step() leaves, bit for bit.
 ///

@@ -257,7 +257,8 @@ typedef struct suture_sae_config {
     int64_t d_in;
     int64_t d_sae;
     suture_architecture architecture;
-    /// Active latents a token; TopK needs 1 <= k <= d_sae; others ignore it.
+    /// Active latents a token, 1 to d_sae; TopK needs it. BatchTopK: their mean number in training, 0
+    /// where it is not known. Others ignore it.
     int64_t k;
     /// 1: x - b_dec enters the encoder; 0: x does.
     int32_t apply_b_dec_to_input;
@@ -468,6 +469,23 @@ typedef struct suture_train_config {
     suture_b_dec_init b_dec_init;
     /// From the same sample; losses are those of scaled activations. Default SUTURE_NORMALIZE_NONE.
     suture_normalize_activations normalize_activations;
+    /// JumpReLU: weight of the mean number of active latents in the loss. Default 1. Given for another
+    /// architecture, this and the following are errors.
+    double l0_coefficient;
+    /// ReLU: weight of the mean sum of activations in the loss. Default 1.
+    double l1_coefficient;
+    /// JumpReLU: width of the window around a threshold in which pre-activations count for its gradient.
+    /// Default 0.05.
+    double bandwidth;
+    /// JumpReLU, ReLU: steps in which the coefficient rises from 0 in a straight line. Default 0.
+    int64_t sparsity_warm_up_steps;
+    /// TopK, BatchTopK: weight of the auxiliary loss, in which the aux_k dead latents of the largest
+    /// pre-activations reconstruct what the active ones leave. Default: without.
+    double aux_loss_coefficient;
+    /// Default d_in / 2.
+    int64_t aux_k;
+    /// Any architecture: latents that have not fired for so many tokens are dead. Default 1,000,000.
+    int64_t dead_feature_window;
     /// Order of the tokens. Every value is valid, 0 included.
     uint64_t seed;
 } suture_train_config;
@@ -480,10 +498,16 @@ typedef struct suture_train_metrics {
     uint64_t tokens;
     /// Mean over tokens of |x - x_hat|^2 (summed over coordinates).
     double loss;
+    /// Of JumpReLU the coefficient times the mean number of active latents, of ReLU times the mean sum of
+    /// activations; else 0.
+    double sparsity_loss;
+    /// aux_loss_coefficient times the auxiliary loss of dead latents.
+    double aux_loss;
     /// 1 - loss / variance of the batch.
     double explained_variance;
     double l0;
-    /// Latents that have not fired within the last 1,000,000 tokens (or since the start, if fewer).
+    /// Latents that have not fired within the last dead_feature_window tokens (or since the start, if
+    /// fewer).
     int64_t dead;
     /// Learning rate of the last step.
     double lr;

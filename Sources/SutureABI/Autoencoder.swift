@@ -12,7 +12,7 @@ final class SAEBox: HandleBox {
         self.sae = sae
         switch sae.architecture {
         case .jumpReLU(let matrix): threshold = matrix
-        case .batchTopK(let value): threshold = try FloatMatrix(rows: 1, cols: 1) { $0[0] = value }
+        case .batchTopK(let value, _): threshold = try FloatMatrix(rows: 1, cols: 1) { $0[0] = value }
         case .topK, .relu, .gated: threshold = nil
         }
     }
@@ -30,7 +30,7 @@ func sae(_ handle: UnsafePointer<suture_sae>?, _ name: String = "sae") throws ->
 /// rescaling by decoder norms, where config asks for it). A matrix that the architecture lacks must
 /// be all zeros ({0}). *out is the caller's, to be released with suture_sae_destroy().
 ///
-/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for an unknown enumerator, k outside 1 to d_sae (TopK), a
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for an unknown enumerator, k outside 1 to d_sae (TopK; BatchTopK, if not 0), a
 /// scale that is not above 0, a matrix that is missing, superfluous, of another shape or not finite;
 /// SUTURE_ERROR_OUT_OF_MEMORY.
 @c
@@ -81,7 +81,9 @@ public func suture_sae_create(
         }
         let architecture: Architecture
         switch settings.config.architecture {
-        case SUTURE_BATCHTOPK: architecture = .batchTopK(threshold: try weight("threshold")[0, 0])
+        case SUTURE_BATCHTOPK:
+            architecture = .batchTopK(
+                threshold: try weight("threshold")[0, 0], k: settings.k > 0 ? settings.k : nil)
         case SUTURE_JUMPRELU: architecture = .jumpReLU(threshold: try weight("threshold"))
         case SUTURE_RELU: architecture = .relu
         case SUTURE_GATED:
@@ -100,9 +102,10 @@ public func suture_sae_create(
 }
 
 /// The random start of training: decoder rows of independent normal numbers, normalised to 1,
-/// W_enc the transpose of W_dec, biases 0. The same seed gives the same weights.
+/// W_enc the transpose of W_dec, biases 0; thresholds 0 for SUTURE_BATCHTOPK, which needs k, and 0.01
+/// for SUTURE_JUMPRELU. The same seed gives the same weights.
 ///
-/// Errors: SUTURE_ERROR_UNSUPPORTED for architectures other than SUTURE_TOPK and SUTURE_RELU;
+/// Errors: SUTURE_ERROR_UNSUPPORTED for SUTURE_GATED;
 /// SUTURE_ERROR_INVALID_ARGUMENT as suture_sae_create(); SUTURE_ERROR_OUT_OF_MEMORY.
 @c
 public func suture_sae_init(
@@ -115,11 +118,21 @@ public func suture_sae_init(
         let architecture: Architecture
         switch settings.config.architecture {
         case SUTURE_TOPK: architecture = .topK(k: settings.k)
+        case SUTURE_BATCHTOPK:
+            guard settings.k > 0 else {
+                throw SutureError.invalidArgument("config->k is 0, expected 1 to d_sae = \(settings.dSAE)")
+            }
+            architecture = .batchTopK(threshold: 0, k: settings.k)
+        case SUTURE_JUMPRELU:
+            architecture = .jumpReLU(
+                threshold: try FloatMatrix(rows: 1, cols: settings.dSAE) {
+                    $0.update(repeating: 0.01, count: settings.dSAE)
+                })
         case SUTURE_RELU: architecture = .relu
         default:
             throw SutureError.unsupported(
-                "config->architecture is \(settings.architectureName), expected topk or relu: a random start is defined for those only"
-            )
+                "config->architecture is \(settings.architectureName), expected topk, batchtopk, jumprelu or relu: a "
+                    + "random start is defined for those only")
         }
         let sae = try SAE.random(
             dIn: settings.dIn, dSAE: settings.dSAE, architecture: architecture, seed: seed,
@@ -145,7 +158,9 @@ public func suture_sae_info(
         case .topK(let k):
             config.architecture = SUTURE_TOPK
             config.k = Int64(k)
-        case .batchTopK: config.architecture = SUTURE_BATCHTOPK
+        case .batchTopK(_, let k):
+            config.architecture = SUTURE_BATCHTOPK
+            config.k = Int64(k ?? 0)
         case .jumpReLU: config.architecture = SUTURE_JUMPRELU
         case .relu: config.architecture = SUTURE_RELU
         case .gated: config.architecture = SUTURE_GATED

@@ -38,10 +38,12 @@ struct SAESettings {
                 "config->architecture is \(config.architecture.rawValue), expected SUTURE_TOPK, _BATCHTOPK, _JUMPRELU, _RELU or _GATED"
             )
         }
-        if config.architecture == SUTURE_TOPK, config.k < 1 || config.k > config.d_sae {
-            throw SutureError.invalidArgument("config->k is \(config.k), expected 1 to d_sae = \(config.d_sae)")
+        let takesK = config.architecture == SUTURE_TOPK || config.architecture == SUTURE_BATCHTOPK
+        let least: Int64 = config.architecture == SUTURE_TOPK ? 1 : 0
+        if takesK, config.k < least || config.k > config.d_sae {
+            throw SutureError.invalidArgument("config->k is \(config.k), expected \(least) to d_sae = \(config.d_sae)")
         }
-        k = Int(config.k)
+        k = takesK ? Int(config.k) : 0
         try flag(config.apply_b_dec_to_input, "apply_b_dec_to_input")
         try flag(config.rescale_by_decoder_norm, "rescale_by_decoder_norm")
         switch config.normalization {

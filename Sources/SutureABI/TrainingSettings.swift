@@ -50,6 +50,13 @@ func trainingOptions(_ pointer: UnsafePointer<suture_train_config>?) throws -> T
             "config->normalize_activations is \(config.normalize_activations.rawValue), expected "
                 + "SUTURE_NORMALIZE_NONE or _EXPECTED_AVERAGE_ONLY_IN")
     }
+    if config.l0_coefficient != 0 { options.l0Coefficient = config.l0_coefficient }
+    if config.l1_coefficient != 0 { options.l1Coefficient = config.l1_coefficient }
+    if config.bandwidth != 0 { options.bandwidth = config.bandwidth }
+    options.sparsityWarmUpSteps = Int(config.sparsity_warm_up_steps)
+    if config.aux_loss_coefficient != 0 { options.auxLossCoefficient = config.aux_loss_coefficient }
+    if config.aux_k != 0 { options.auxK = Int(config.aux_k) }
+    if config.dead_feature_window != 0 { options.deadFeatureWindow = Int(config.dead_feature_window) }
     options.seed = config.seed
     return options
 }

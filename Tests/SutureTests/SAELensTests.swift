@@ -113,7 +113,7 @@ import Testing
         ) {
             $0.append(NamedTensor("topk_threshold", vector: try scalar(0.25)))
         }
-        guard case .batchTopK(0.25) = batch.architecture else {
+        guard case .batchTopK(0.25, _) = batch.architecture else {
             Issue.record("\(batch.architecture)")
             return
         }

@@ -116,7 +116,7 @@ struct SAEOracle {
             let order = (0..<dSAE).sorted { (pre[$0], -$0) > (pre[$1], -$1) }
             for latent in order.prefix(k) { activations[latent] = max(pre[latent], 0) }
             if k < dSAE { margin = pre[order[k - 1]] - pre[order[k]] }
-        case .batchTopK(let value): for latent in 0..<dSAE { threshold(latent, Double(value)) }
+        case .batchTopK(let value, _): for latent in 0..<dSAE { threshold(latent, Double(value)) }
         case .jumpReLU(let values): for latent in 0..<dSAE { threshold(latent, Double(values[0, latent])) }
         case .relu: for latent in 0..<dSAE { activations[latent] = max(pre[latent], 0) }
         case .gated(let gateBias, let magnitudeBias, let magnitudeScale):

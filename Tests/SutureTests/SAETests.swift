@@ -68,7 +68,9 @@ import Testing
         }
         #expect(try SAE.random(dIn: 48, dSAE: 500, architecture: .relu, seed: 4).decoder.matrix != sae.decoder.matrix)
         #expect(throws: SutureError.self) {
-            try SAE.random(dIn: 4, dSAE: 5, architecture: .batchTopK(threshold: 1), seed: 0)
+            let row = try FloatMatrix(rows: 1, cols: 5) { _ in }
+            _ = try SAE.random(
+                dIn: 4, dSAE: 5, architecture: .gated(gateBias: row, magnitudeBias: row, magnitudeScale: row), seed: 0)
         }
         #expect(throws: SutureError.invalidArgument("k is 6, expected 1 to d_sae = 5")) {
             try SAE.random(dIn: 4, dSAE: 5, architecture: .topK(k: 6), seed: 0)

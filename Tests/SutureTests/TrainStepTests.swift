@@ -154,9 +154,7 @@ import Testing
         }
         let row = good.encoderBias
         for (error, word) in [
-            (try refusal(.relu), "ReLU"), (try refusal(.batchTopK(threshold: 1)), "BatchTopK"),
-            (try refusal(.jumpReLU(threshold: row)), "JumpReLU"),
-            (try refusal(.gated(gateBias: row, magnitudeBias: row, magnitudeScale: row)), "Gated"),
+            (try refusal(.gated(gateBias: row, magnitudeBias: row, magnitudeScale: row)), "gated"),
             (try refusal(.topK(k: 2), rescales: true), "rescale_by_decoder_norm"),
             (try refusal(.topK(k: 2), normalization: .fixedScale(2)), "fixedScale"),
             (try refusal(.topK(k: 2), normalization: .tokenNorm), "tokenNorm"),

@@ -30,18 +30,20 @@ static int optional_word(const core_word *table, const char *argument, const cha
 int core_train_config(PyObject *keywords, suture_train_config *out) {
     static char *names[] = {
         "batch_size", "lr", "lr_scheduler", "lr_warm_up_steps", "lr_end", "total_steps", "beta1", "beta2", "epsilon",
-        "max_grad_norm", "decoder_norm", "b_dec_init", "normalize_activations", "seed", NULL,
+        "max_grad_norm", "decoder_norm", "b_dec_init", "normalize_activations", "l0_coefficient", "l1_coefficient", "bandwidth",
+        "sparsity_warm_up_steps", "aux_loss_coefficient", "aux_k", "dead_feature_window", "seed", NULL,
     };
     suture_train_config config = {.struct_size = sizeof config};
-    long long batch_size = 0, lr_warm_up_steps = 0, total_steps = 0;
+    long long batch_size = 0, lr_warm_up_steps = 0, total_steps = 0, sparsity_warm_up_steps = 0, aux_k = 0, dead_feature_window = 0;
     unsigned long long seed = 0;
     const char *lr_scheduler = NULL, *decoder_norm = NULL, *b_dec_init = NULL, *normalize_activations = NULL;
     PyObject *none = PyTuple_New(0);
     if (!none) return -1;
     int parsed = PyArg_ParseTupleAndKeywords(
-        none, keywords, "|$LdsLdLddddsssK", names, &batch_size, &config.lr, &lr_scheduler, &lr_warm_up_steps,
+        none, keywords, "|$LdsLdLddddsssdddLdLLK", names, &batch_size, &config.lr, &lr_scheduler, &lr_warm_up_steps,
         &config.lr_end, &total_steps, &config.beta1, &config.beta2, &config.epsilon, &config.max_grad_norm, &decoder_norm, &b_dec_init,
-        &normalize_activations, &seed);
+        &normalize_activations, &config.l0_coefficient, &config.l1_coefficient, &config.bandwidth,
+        &sparsity_warm_up_steps, &config.aux_loss_coefficient, &aux_k, &dead_feature_window, &seed);
     Py_DECREF(none);
     int value;
     if (!parsed || optional_word(lr_schedulers, "lr_scheduler", lr_scheduler, &value) < 0) return -1;
@@ -55,6 +57,9 @@ int core_train_config(PyObject *keywords, suture_train_config *out) {
     config.batch_size = batch_size;
     config.lr_warm_up_steps = lr_warm_up_steps;
     config.total_steps = total_steps;
+    config.sparsity_warm_up_steps = sparsity_warm_up_steps;
+    config.aux_k = aux_k;
+    config.dead_feature_window = dead_feature_window;
     config.seed = seed;
     *out = config;
     return 0;

@@ -6,8 +6,9 @@ static suture_trainer *handle_of(PyObject *object) { return ((core_object *)obje
 
 static PyObject *metrics_dict(const suture_train_metrics *value) {
     return Py_BuildValue(
-        "{s:K,s:K,s:d,s:d,s:d,s:d,s:L,s:d,s:d,s:d,s:d}", "steps", (unsigned long long)value->steps, "tokens",
-        (unsigned long long)value->tokens, "loss", value->loss, "explained_variance", value->explained_variance,
+        "{s:K,s:K,s:d,s:d,s:d,s:d,s:d,s:d,s:L,s:d,s:d,s:d,s:d}", "steps", (unsigned long long)value->steps, "tokens",
+        (unsigned long long)value->tokens, "loss", value->loss, "sparsity_loss", value->sparsity_loss,
+        "aux_loss", value->aux_loss, "explained_variance", value->explained_variance,
         "explained_variance_average", value->explained_variance_average, "l0", value->l0, "dead",
         (long long)value->dead, "lr", value->lr, "seconds", value->seconds, "flops", value->flops, "flops_executed",
         value->flops_executed);

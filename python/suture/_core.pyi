@@ -211,5 +211,12 @@ def trainer_create(
     decoder_norm: str | None = None,
     b_dec_init: str | None = None,
     normalize_activations: str | None = None,
+    l0_coefficient: float = 0,
+    l1_coefficient: float = 0,
+    bandwidth: float = 0,
+    sparsity_warm_up_steps: int = 0,
+    aux_loss_coefficient: float = 0,
+    aux_k: int = 0,
+    dead_feature_window: int = 0,
     seed: int = 0,
 ) -> Trainer: ...

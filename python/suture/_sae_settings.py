@@ -30,7 +30,7 @@ def vector(array: Array, name: str) -> _core.Rows | None:
 
 
 def latents(architecture: str, k: int | None) -> int:
-    if architecture == "topk":
+    if architecture == "topk" or (architecture == "batchtopk" and k is not None):
         return integer("k", k, 1, 2**31 - 1)
     if k is not None:
         raise TypeError(f"k is {k!r}, expected None for {architecture}")

@@ -55,6 +55,16 @@ class TrainOptions(TypedDict, total=False):
         normalize_activations: "none" (default), or "expected_average_only_in": training sees
             activations times sqrt(d_in) / mean norm, one number from the same sample, and losses
             are those of scaled activations; `Trainer.sae` has the number folded into its weights.
+        l0_coefficient: for jumprelu: weight of the mean number of active latents in the loss; 1.
+        l1_coefficient: for relu: weight of the mean sum of activations in the loss; 1.
+        bandwidth: for jumprelu: width of the window around a threshold in which pre-activations
+            count for its gradient; 0.05.
+        sparsity_warm_up_steps: for jumprelu and relu: steps in which the coefficient rises from 0
+            in a straight line; 0.
+        aux_loss_coefficient: for topk and batchtopk: weight of the auxiliary loss, in which dead
+            latents reconstruct what the active ones leave; None: without.
+        aux_k: dead latents a token in the auxiliary loss; None: d_in // 2.
+        dead_feature_window: latents that have not fired for so many tokens are dead; 1,000,000.
         seed: of the order of the tokens, 0 to 2**64 - 1; 0.
 
     >>> import numpy as np, suture
@@ -78,6 +88,13 @@ class TrainOptions(TypedDict, total=False):
     decoder_norm: DecoderNorm
     b_dec_init: BDecInit
     normalize_activations: NormalizeActivations
+    l0_coefficient: float
+    l1_coefficient: float
+    bandwidth: float
+    sparsity_warm_up_steps: int
+    aux_loss_coefficient: float | None
+    aux_k: int | None
+    dead_feature_window: int
     seed: int
 
 
@@ -98,6 +115,19 @@ _CHECKS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "b_dec_init": lambda v: {"b_dec_init": word("b_dec_init", v, B_DEC_INITS)},
     "normalize_activations": lambda v: {
         "normalize_activations": word("normalize_activations", v, NORMALIZATIONS)
+    },
+    "l0_coefficient": lambda v: {"l0_coefficient": real("l0_coefficient", v, above=True)},
+    "l1_coefficient": lambda v: {"l1_coefficient": real("l1_coefficient", v, above=True)},
+    "bandwidth": lambda v: {"bandwidth": real("bandwidth", v, above=True)},
+    "sparsity_warm_up_steps": lambda v: {
+        "sparsity_warm_up_steps": integer("sparsity_warm_up_steps", v, 0, _STEPS)
+    },
+    "aux_loss_coefficient": lambda v: (
+        {} if v is None else {"aux_loss_coefficient": real("aux_loss_coefficient", v, above=True)}
+    ),
+    "aux_k": lambda v: {} if v is None else {"aux_k": integer("aux_k", v, 1, _STEPS)},
+    "dead_feature_window": lambda v: {
+        "dead_feature_window": integer("dead_feature_window", v, 1, _STEPS)
     },
     "seed": lambda v: {"seed": integer("seed", v, 0, 2**64 - 1)},
 }

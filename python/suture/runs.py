@@ -34,11 +34,11 @@ class TrainRun:
         sae: the trained SAE.
         history: one dict for each `log_every` steps.
             steps, tokens: so far.
-            loss: mean over tokens of |x - x_hat|²; explained_variance, l0: likewise means over
-            these steps.
+            loss: mean over tokens of |x - x_hat|²; sparsity_loss, aux_loss: what else is in what
+            training minimises; explained_variance, l0: all of them means over these steps.
             explained_variance_average: the same with exponential moving averages of loss and
             variance over all steps, each of which counts 0.95 times as much as the next.
-            dead: latents that have not fired within the last 1,000,000 tokens.
+            dead: latents that have not fired within the last `dead_feature_window` tokens.
             lr: of the last step.
             seconds: of these steps.
             flops: floating-point operations of all steps as a dense implementation takes them, 12
@@ -118,7 +118,7 @@ def train(
     callback: Callback | None = None,
     **options: Unpack[TrainOptions],
 ) -> TrainRun | list[TrainRun]:
-    """Train a TopK SAE, from a random start or a transferred one. `sae` itself stays as it is.
+    """Train a SAE, from a random start or a transferred one. `sae` itself stays as it is.
 
     Several SAEs of one d_in are trained on one stream: each batch is read once, and each SAE
     becomes what it would by itself.

@@ -46,7 +46,8 @@ class SAE:
         b_enc: (d_sae,), except for gated.
         architecture: "topk" (the k largest pre-activations, then ReLU), "batchtopk" (ReLU, above
             one threshold), "jumprelu" (above one threshold a latent), "relu", or "gated".
-        k: active latents a token, for topk: 1 to d_sae.
+        k: active latents a token, 1 to d_sae, for topk; for batchtopk their mean number in
+            training, None where it is not known.
         threshold: a number for batchtopk, (d_sae,) for jumprelu.
         b_gate, b_mag, r_mag: (d_sae,), for gated.
         apply_b_dec_to_input: whether `x - b_dec` enters the encoder.
@@ -127,8 +128,8 @@ class SAE:
         """Number of latents."""
         self.architecture: Architecture = info["architecture"]
         """Activation function."""
-        self.k: int | None = info["k"] if self.architecture == "topk" else None
-        """Active latents a token; None except for topk."""
+        self.k: int | None = info["k"] or None
+        """Active latents a token; for batchtopk in the mean; None where there is no such number."""
         self.apply_b_dec_to_input: bool = info["apply_b_dec_to_input"]
         self.rescale_by_decoder_norm: bool = info["rescale_by_decoder_norm"]
         self.normalization: Normalization = info["normalization"]
@@ -147,7 +148,7 @@ class SAE:
         d_in: int,
         d_sae: int,
         *,
-        architecture: Literal["topk", "relu"] = "topk",
+        architecture: Literal["topk", "batchtopk", "jumprelu", "relu"] = "topk",
         k: int | None = None,
         apply_b_dec_to_input: bool = False,
         rescale_by_decoder_norm: bool = False,
@@ -155,13 +156,14 @@ class SAE:
         metadata: dict[str, Any] | None = None,
     ) -> Self:
         """The random start of training (arXiv 2506.06609, §D): decoder rows of unit norm and
-        Gaussian direction, `W_enc = W_decᵀ`, zero biases.
+        Gaussian direction, `W_enc = W_decᵀ`, zero biases; thresholds 0 for batchtopk, 0.01 for
+        jumprelu, as SAELens has them.
 
         Args:
             d_in: width of the activations.
             d_sae: number of latents.
-            architecture: "topk" or "relu".
-            k: active latents a token, for topk: 1 to d_sae.
+            architecture: "topk", "batchtopk", "jumprelu" or "relu".
+            k: active latents a token, for topk and (in the mean) batchtopk: 1 to d_sae.
             apply_b_dec_to_input, rescale_by_decoder_norm, metadata: as for `SAE`.
             seed: 0 to 2**64 - 1.
 

@@ -24,8 +24,13 @@ Float32 = npt.NDArray[np.float32]
 
 
 class Trainer:
-    """A TopK SAE in training, with its optimiser (arXiv 2506.06609, §3.1 and §D): Adam on the mean
-    over tokens of |x - x_hat|², decoder rows back to norm 1 after each step.
+    """A SAE in training, with its optimiser (arXiv 2506.06609, §3.1 and §D): Adam on the mean over
+    tokens of |x - x_hat|², decoder rows back to norm 1 after each step.
+
+    For batchtopk the k N largest activations of a step's N tokens are active (the SAE must have
+    k); the threshold of the trained SAE is a moving average of the smallest of them. jumprelu and
+    relu add a sparsity loss, see `TrainOptions`; their memory grows with the active latents a
+    token, half of d_sae in a random start. The losses are those of SAELens' training classes.
 
     `train` is the short way. A trainer stays usable after Ctrl-C and can be run again.
 
@@ -35,7 +40,7 @@ class Trainer:
         options: settings of training, see `TrainOptions`.
 
     Raises:
-        UnsupportedError: `sae` is not topk, normalises its input, or rescales by decoder norms and
+        UnsupportedError: `sae` is gated, normalises its input, or rescales by decoder norms and
             `decoder_norm` is not "free".
 
     >>> import numpy as np, suture
@@ -56,6 +61,7 @@ class Trainer:
         self.history: list[Row] = []
         """One dict for each `log_every` steps of all runs; see `TrainRun`."""
         self._d_in, self._d_sae = sae.d_in, sae.d_sae
+        self._has_thresholds = sae.architecture == "jumprelu"
 
     @classmethod
     def _load(cls, folder: str) -> Trainer:
@@ -66,6 +72,7 @@ class Trainer:
         trainer.batch_size = state["options"]["batch_size"]
         trainer.history = []
         trainer._d_in, trainer._d_sae = state["d_in"], state["d_sae"]
+        trainer._has_thresholds = state["architecture"] == "jumprelu"
         return trainer
 
     def run(
@@ -124,7 +131,8 @@ class Trainer:
         return self._core.step(batch, None)
 
     def gradients(self, x: Array) -> tuple[float, dict[str, Float32]]:
-        """Loss on these rows and its gradients by W_enc, b_enc, W_dec and b_dec, without a step.
+        """Loss on these rows (all its terms) and its gradients by W_enc, b_enc, W_dec, b_dec and,
+        for jumprelu, threshold, without a step.
 
         >>> import numpy as np, suture
         >>> trainer = suture.Trainer(suture.SAE.init(4, 16, k=2))
@@ -140,12 +148,14 @@ class Trainer:
             "W_dec": (d_sae, d_in),
             "b_dec": (d_in,),
         }
+        if self._has_thresholds:
+            shapes["threshold"] = (d_sae,)
         out, begin = {}, 0
         for name, shape in shapes.items():
             end = begin + math.prod(shape)
             out[name] = flat[begin:end].reshape(shape)
             begin = end
-        return metrics["loss"], out
+        return metrics["loss"] + metrics["sparsity_loss"] + metrics["aux_loss"], out
 
     def step_grad(self, x: Array) -> tuple[Row, Float32]:
         """The first half of a step, for gradients that are averaged over processes: what `step(x)`
@@ -157,8 +167,8 @@ class Trainer:
         Returns:
             The metrics of the batch, as `step` has them; also firings: (d_sae) tokens on which each
             latent was active. And the gradients by W_enc (d_in, d_sae), b_enc (d_sae), W_dec
-            (d_sae, d_in) and b_dec (d_in), flat and one after the other: of the mean over these
-            tokens, neither clipped nor projected.
+            (d_sae, d_in), b_dec (d_in) and, for jumprelu, threshold (d_sae), flat and one after the
+            other: of the mean over these tokens, neither clipped nor projected.
 
         Raises:
             ValueError: also before the first step, where `b_dec_init` or `normalize_activations`
@@ -212,7 +222,8 @@ class Trainer:
 
     @property
     def _gradient_count(self) -> int:
-        return 2 * self._d_in * self._d_sae + self._d_sae + self._d_in
+        thresholds = self._d_sae if self._has_thresholds else 0
+        return 2 * self._d_in * self._d_sae + self._d_sae + self._d_in + thresholds
 
     def _rows(self, x: Array) -> _core.Rows:
         batch = rows(x, "x")

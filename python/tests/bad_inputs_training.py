@@ -22,6 +22,11 @@ from bad_input_table import (
 import suture
 from suture import Trainer
 
+one, many = np.eye(D_A, D_SAE), np.zeros(D_SAE)
+weights: dict[str, Any] = {"W_enc": one, "W_dec": one.T + 0.1, "b_dec": np.zeros(D_A)}
+gated = suture.SAE(architecture="gated", b_gate=many, b_mag=many, r_mag=many, **weights)
+no_k = suture.SAE(architecture="batchtopk", b_enc=many, threshold=1.0, **weights)
+
 # -- Training ----------------------------------------------------------------------------------
 for target, given in (
     ("Trainer", lambda **settings: Trainer(**{"sae": sae()} | settings)),
@@ -89,10 +94,55 @@ for target, given in (
 
     row(
         target,
-        lambda _, g=given: g(sae=suture.SAE.init(D_A, D_SAE, architecture="relu")),
+        lambda _, g=given: g(sae=gated),
         suture.UnsupportedError,
-        "ReLU",
+        "gated",
     )
+    row(
+        target,
+        lambda _, g=given: g(sae=no_k),
+        ValueError,
+        "k",
+        "expected one with the mean number",
+    )
+    for name, values in (
+        ("l0_coefficient", (0.0, -1.0, float("nan"), "x", None)),
+        ("l1_coefficient", (0.0, -1.0, float("inf"), "x", None)),
+        ("bandwidth", (0.0, -1.0, "x", None)),
+        ("sparsity_warm_up_steps", (-1, 2**53, None)),
+        ("aux_loss_coefficient", (0.0, -1.0, float("nan"), "x")),
+        ("aux_k", (0, -1, 2**53, "8")),
+        ("dead_feature_window", (0, -1, 2**53, None)),
+    ):
+        bad_numbers(target, name, lambda v, g=given, n=name: g(**{n: v}), *values)
+    for name in ("l0_coefficient", "l1_coefficient", "bandwidth", "sparsity_warm_up_steps"):
+        row(
+            target,
+            lambda _, g=given, n=name: g(**{n: 2}),
+            ValueError,
+            name,
+            "topk",
+            "expected it for",
+        )
+    row(
+        target,
+        lambda _, g=given: g(aux_k=3),
+        ValueError,
+        "aux_k",
+        "3",
+        "expected both or neither",
+    )
+    for name in ("aux_loss_coefficient", "l0_coefficient"):
+        row(
+            target,
+            lambda _, g=given, n=name: g(
+                **{"sae": suture.SAE.init(D_A, D_SAE, architecture="relu"), n: 1.0}
+            ),
+            ValueError,
+            name,
+            "relu",
+            "expected it for",
+        )
 for target, given in (
     ("Trainer.run", lambda acts=A, **settings: trainer().run(acts, **settings)),
     ("train", lambda acts=A, **settings: suture.train(sae(), acts, **settings)),

@@ -46,7 +46,7 @@ final class BlockCoder: Sendable {
         inverseNorms = norms.map { $0.map { $0 > 0 ? 1 / $0 : 0 } }
         switch sae.architecture {
         case .topK: (bars, magnitudeFactors) = ([], [])
-        case .batchTopK(let threshold):
+        case .batchTopK(let threshold, _):
             (bars, magnitudeFactors) = ([Float](repeating: max(0, threshold), count: sae.dSAE), [])
         case .jumpReLU(let threshold): (bars, magnitudeFactors) = (threshold.matrix.elements.map { max(0, $0) }, [])
         case .relu: (bars, magnitudeFactors) = ([Float](repeating: 0, count: sae.dSAE), [])

@@ -43,7 +43,8 @@ extension SAE {
         switch config.kind {
         case .topK(let k): architecture = .topK(k: k)
         case .relu: architecture = .relu
-        case .batchTopK: architecture = .batchTopK(threshold: try weight("topk_threshold", 1, 1)[0, 0])
+        case .batchTopK:
+            architecture = .batchTopK(threshold: try weight("topk_threshold", 1, 1)[0, 0], k: config.batchK)
         case .jumpReLU:
             let threshold: FloatMatrix
             if file.entry("threshold") == nil, file.entry("log_threshold") != nil {
@@ -58,7 +59,8 @@ extension SAE {
             // Only as long as it still is what was written: SAELens' folding scales each threshold.
             let isConstant = threshold.buffer.allSatisfy { $0 == first }
             architecture =
-                config.wasBatchTopK && isConstant ? .batchTopK(threshold: first) : .jumpReLU(threshold: threshold)
+                config.wasBatchTopK && isConstant
+                ? .batchTopK(threshold: first, k: config.batchK) : .jumpReLU(threshold: threshold)
         case .gated:
             architecture = .gated(
                 gateBias: try weight("b_gate", 1, dSAE), magnitudeBias: try weight("b_mag", 1, dSAE),
@@ -95,6 +97,8 @@ struct SAELensConfig {
     let metadata: Metadata
     /// Written by this library from a BatchTopK SAE.
     let wasBatchTopK: Bool
+    /// k of BatchTopK, if it is a whole number: SAELens has a mean, which need not be one.
+    let batchK: Int?
 
     /// Members of a configuration from before version 6 that are metadata now.
     private static let metadataKeys: Set = [
@@ -150,6 +154,8 @@ struct SAELensConfig {
         {
             (name, k) = ("topk", oldK)
         }
+        let mean = (wasBatchTopK ? own?["k"] : k)?.wholeNumber ?? 0
+        batchK = mean >= 1 && mean <= dSAE ? mean : nil
         var rescalesByDefault = false
         switch name {
         case "topk":

@@ -5,17 +5,17 @@ extension SAE {
     /// entries, normalised to 1; `W_enc = W_decᵀ`; biases 0. The same for the same seed, whatever
     /// the number of threads.
     ///
-    /// - Throws: `SutureError.unsupported` for architectures other than TopK and ReLU, whose
-    ///   thresholds and gates have no start of their own here.
+    /// BatchTopK and JumpReLU begin with the thresholds that `architecture` has; SAELens' are 0 and 0.01.
+    ///
+    /// - Throws: `SutureError.unsupported` for Gated, whose gates have no start of their own here.
     public static func random(
         dIn: Int, dSAE: Int, architecture: Architecture, seed: UInt64, subtractsDecoderBias: Bool = false,
         rescalesByDecoderNorm: Bool = false, normalization: Normalization = .none
     ) throws -> SAE {
-        switch architecture {
-        case .topK, .relu: break
-        case .batchTopK, .jumpReLU, .gated:
+        if case .gated = architecture {
             throw SutureError.unsupported(
-                "architecture is \(architecture.name), expected topk or relu: a random start is defined for those only")
+                "architecture is gated, expected topk, batchtopk, jumprelu or relu: a random start is defined for those"
+            )
         }
         guard dIn >= 1, dSAE >= 1, dIn <= SAE.sizeLimit, dSAE <= SAE.sizeLimit else {
             throw SutureError.invalidArgument("d_in is \(dIn) and d_sae is \(dSAE), expected 1 to \(SAE.sizeLimit)")

@@ -66,7 +66,7 @@ extension SAE {
         ]
         switch architecture {
         case .topK, .relu: tensors.append(NamedTensor("b_enc", vector: encoderBias))
-        case .batchTopK(let threshold):
+        case .batchTopK(let threshold, _):
             let constant = try FloatMatrix(rows: 1, cols: dSAE) { $0.update(repeating: threshold, count: dSAE) }
             tensors += [NamedTensor("b_enc", vector: encoderBias), NamedTensor("threshold", vector: constant)]
         case .jumpReLU(let threshold):
@@ -100,9 +100,10 @@ extension SAE {
             members.append(("architecture", .string("topk")))
             members.append(("k", .integer(Int64(k))))
             members.append(("rescale_acts_by_decoder_norm", .bool(rescalesByDecoderNorm)))
-        case .batchTopK:
+        case .batchTopK(_, let k):
             members.append(("architecture", .string("jumprelu")))
             own.append(("architecture", .string("batchtopk")))
+            if let k { own.append(("k", .integer(Int64(k)))) }
         case .jumpReLU: members.append(("architecture", .string("jumprelu")))
         case .relu: members.append(("architecture", .string("standard")))
         case .gated: members.append(("architecture", .string("gated")))

@@ -5,8 +5,9 @@ import Glibc
 public enum Architecture: Sendable {
     /// The k largest pre-activations of each token, then ReLU.
     case topK(k: Int)
-    /// At inference: ReLU, kept where above one threshold common to all latents.
-    case batchTopK(threshold: Float)
+    /// At inference: ReLU, kept where above one threshold common to all latents. In training: the k N
+    /// largest of N tokens' activations, so k is their mean number a token; nil where it is not known.
+    case batchTopK(threshold: Float, k: Int? = nil)
     /// relu(pre) where pre > threshold (1, d_sae).
     case jumpReLU(threshold: FloatMatrix)
     case relu
@@ -99,9 +100,12 @@ public struct SAE: Sendable {
             guard k >= 1, k <= dSAE else {
                 throw SutureError.invalidArgument("k is \(k), expected 1 to d_sae = \(dSAE)")
             }
-        case .batchTopK(let threshold):
+        case .batchTopK(let threshold, let k):
             guard threshold.isFinite else {
                 throw SutureError.invalidArgument("threshold is \(threshold), expected a finite number")
+            }
+            if let k, k < 1 || k > dSAE {
+                throw SutureError.invalidArgument("k is \(k), expected 1 to d_sae = \(dSAE)")
             }
         case .jumpReLU(let threshold): shapes.append(("threshold", threshold, 1, dSAE))
         case .relu: break

@@ -58,8 +58,13 @@ static void create_rows(void) {
     config.d_in = config.d_sae = 2000000000;
     ROW(SUTURE_ERROR_OUT_OF_MEMORY, "2000000000", "beyond memory", INIT);
     config = good;
-    config.architecture = SUTURE_JUMPRELU;
-    ROW(UNSUPPORTED, "architecture", "no random start for JumpReLU", INIT);
+    config.architecture = SUTURE_GATED;
+    ROW(UNSUPPORTED, "architecture", "no random start for Gated", INIT);
+    config.architecture = SUTURE_BATCHTOPK;
+    config.k = 0;
+    ROW(INVALID, "k|0", "BatchTopK without k", INIT);
+    config.k = D_SAE + 1;
+    ROW(INVALID, "k|9", "BatchTopK with k above d_sae", INIT);
     config = good;
 
 #define WEIGHT_ROW(words, what, field, ...) \

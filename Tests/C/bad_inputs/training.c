@@ -29,7 +29,9 @@ void training_rows(void) {
     ROW(INVALID, "sae|NULL", "NULL", suture_trainer_create(NULL, &config, &out_trainer));
     ROW(INVALID, "config|NULL", "NULL", suture_trainer_create(sae, NULL, &out_trainer));
     ROW(INVALID, "out|NULL", "NULL", suture_trainer_create(sae, &config, NULL));
-    ROW(UNSUPPORTED, "ReLU", "not TopK", suture_trainer_create(relu_sae, &config, &out_trainer));
+    config.l0_coefficient = 1;
+    ROW(INVALID, "l0_coefficient|relu", "not JumpReLU", suture_trainer_create(relu_sae, &config, &out_trainer));
+    config = good;
     SIZE_ROWS("config", config, TRAINER);
 #define TRAIN_ROW(words, what, field, value) \
     do {                                     \
@@ -54,6 +56,14 @@ void training_rows(void) {
     TRAIN_ROW("decoder_norm|9", "unknown", decoder_norm, (suture_decoder_norm)9);
     TRAIN_ROW("b_dec_init|9", "unknown", b_dec_init, (suture_b_dec_init)9);
     TRAIN_ROW("normalize_activations|9", "unknown", normalize_activations, (suture_normalize_activations)9);
+    TRAIN_ROW("l0_coefficient|nan", "NaN", l0_coefficient, NAN);
+    TRAIN_ROW("l1_coefficient|-1", "negative", l1_coefficient, -1);
+    TRAIN_ROW("bandwidth|inf", "infinite", bandwidth, INFINITY);
+    TRAIN_ROW("bandwidth|topk", "not JumpReLU", bandwidth, 1);
+    TRAIN_ROW("sparsity_warm_up_steps|-1", "negative", sparsity_warm_up_steps, -1);
+    TRAIN_ROW("aux_loss_coefficient|-1", "negative", aux_loss_coefficient, -1);
+    TRAIN_ROW("aux_k|-1", "negative", aux_k, -1);
+    TRAIN_ROW("dead_feature_window|-1", "negative", dead_feature_window, -1);
     TRAIN_ROW("beta1|1", "not below 1", beta1, 1);
     TRAIN_ROW("beta1|-0.5", "negative", beta1, -0.5);
     TRAIN_ROW("beta2|nan", "NaN", beta2, NAN);

@@ -23,11 +23,12 @@ final class EncoderCopy: @unchecked Sendable {
         biases = try Buffer(zeros: count)
     }
 
-    /// Derives block `block` anew from rows (d_sae, d_in), bias and scales (d_sae).
+    /// Derives block `block` anew from rows (d_sae, d_in), bias, scales and floors (d_sae).
     func refresh(
-        _ block: Int, rows: UnsafePointer<Float>, bias: UnsafePointer<Float>, scales: UnsafePointer<Float>? = nil
+        _ block: Int, rows: UnsafePointer<Float>, bias: UnsafePointer<Float>, scales: UnsafePointer<Float>? = nil,
+        floors: UnsafePointer<Float>? = nil
     ) {
-        panels?.pack(block, rows: rows, bias: bias, scales: scales)
+        panels?.pack(block, rows: rows, bias: bias, scales: scales, floors: floors)
         let first = block * EncoderPanels.latents
         var (norm, largestBias): (Float, Float) = (0, 0)
         for latent in first..<min(first + EncoderPanels.latents, dSAE) {

@@ -10,6 +10,8 @@ struct EncoderRows {
     let bias: UnsafePointer<Float>
     /// (d_sae) Pre-activations are ranked after multiplication by it; nil: as they are.
     let scales: UnsafePointer<Float>?
+    /// (d_sae) What pre-activations (times scales) must be above, if it is not the same for all latents.
+    var floors: UnsafePointer<Float>? = nil
     /// The same weights in bfloat16, where the CPU is faster with them.
     let panels: EncoderPanels?
 }
@@ -42,14 +44,16 @@ final class EncoderPanels: @unchecked Sendable {
 
     /// Rounds the latents of one panel.
     func pack(
-        _ panel: Int, rows: UnsafePointer<Float>, bias source: UnsafePointer<Float>, scales: UnsafePointer<Float>?
+        _ panel: Int, rows: UnsafePointer<Float>, bias source: UnsafePointer<Float>, scales: UnsafePointer<Float>?,
+        floors: UnsafePointer<Float>? = nil
     ) {
         let first = panel * Self.latents
         let latents = min(Self.latents, dSAE - first)
         sk_pack_panel(
             rows + first * dIn, dIn, scales.map { $0 + first }, latents, dIn, weights.pointer + panel * stride)
         for latent in first..<first + latents {
-            bias.pointer[latent] = scales.map { source[latent] * $0[latent] } ?? source[latent]
+            let ranked = scales.map { source[latent] * $0[latent] } ?? source[latent]
+            bias.pointer[latent] = floors.map { ranked - $0[latent] } ?? ranked
         }
     }
 

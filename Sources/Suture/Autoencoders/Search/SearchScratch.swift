@@ -24,14 +24,15 @@ final class SearchScratch: @unchecked Sendable {
     private let values: Buffer<Float>
     private(set) var lists = sk_lists()
 
-    /// - Parameter keep: candidates that survive when a list is full.
+    /// - Parameter keep: candidates that survive when a list is full; 0: lists have room for all latents.
     init(rows: Int, dIn: Int, dSAE: Int, keep: Int) throws {
         let purpose = "a search for latents"
         self.rows = rows
         width = sk_bf16_width(dIn)
         // About 512 KB: what the product writes is still in the cache when it is read.
         piece = min((dSAE + 63) / 64 * 64, max(256, (1 << 17) / rows / 64 * 64))
-        capacity = keep + keep / 2 + Int(SK_OFFER)
+        // What is not used of the large ones is never touched, and takes no memory.
+        capacity = (keep > 0 ? keep + keep / 2 : dSAE) + Int(SK_OFFER)
         // One more than candidates: copying writes one ahead.
         latents = try Buffer(count: capacity + 1, for: purpose)
         rounded = try Buffer(count: capacity + 1, for: purpose)
@@ -63,9 +64,9 @@ final class SearchScratch: @unchecked Sendable {
         return memory.pointer
     }
 
-    /// Empties list `row`.
-    func clear(_ row: Int) {
-        bars.pointer[row] = -.infinity
+    /// Empties list `row`; only scores above `bar` will enter it.
+    func clear(_ row: Int, bar: Float = -.infinity) {
+        bars.pointer[row] = bar
         counts.pointer[row] = 0
     }
 

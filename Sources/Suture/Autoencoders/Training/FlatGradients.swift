@@ -1,17 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// Where the gradients of each array of weights are in one flat buffer: W_enc (d_in, d_sae), b_enc
-/// (d_sae), W_dec (d_sae, d_in), b_dec (d_in), row by row and one after the other.
+/// (d_sae), W_dec (d_sae, d_in), b_dec (d_in) and, for JumpReLU, threshold (d_sae), row by row and one
+/// after the other.
 public struct GradientLayout: Sendable, Equatable {
     public let dIn: Int
     public let dSAE: Int
+    /// Whether thresholds are trained.
+    public let hasThresholds: Bool
 
     /// Where each array begins; W_enc does at 0.
     public var encoderBias: Int { dIn * dSAE }
     public var decoder: Int { encoderBias + dSAE }
     public var decoderBias: Int { decoder + dSAE * dIn }
+    public var thresholds: Int? { hasThresholds ? decoderBias + dIn : nil }
     /// Elements of the whole.
-    public var count: Int { decoderBias + dIn }
+    public var count: Int { decoderBias + dIn + (hasThresholds ? dSAE : 0) }
 }
 
 /// Gradients of a step in a flat buffer, reduced outside.
@@ -40,6 +44,8 @@ struct FlatGradients: LatentGradients {
         scratch.decoder.update(from: elements + layout.decoder + latent * dIn, count: dIn)
         return elements[layout.encoderBias + latent]
     }
+
+    func thresholdGradient(ofLatent latent: Int) -> Float { layout.thresholds.map { elements[$0 + latent] } ?? 0 }
 
     func mayHaveGradient(_ latent: Int) -> Bool { true }
 

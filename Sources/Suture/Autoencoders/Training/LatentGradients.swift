@@ -12,6 +12,8 @@ protocol LatentGradients: SendableMetatype {
     /// Writes the gradients of the latent's encoder and decoder row (d_in) to the scratch, and returns
     /// that of its bias.
     func gradient(ofLatent latent: Int, _ scratch: LatentScratch) -> Float
+    /// The gradient of the latent's threshold, where thresholds are trained.
+    func thresholdGradient(ofLatent latent: Int) -> Float
     /// False only where the latent's gradient is known to be 0.
     func mayHaveGradient(_ latent: Int) -> Bool
     /// Whether the latent was active on any token.
@@ -38,7 +40,22 @@ extension StepMemory: LatentGradients {
         gradient(ofLatent: latent, encoder: scratch.encoder, decoder: scratch.decoder)
     }
 
-    func mayHaveGradient(_ latent: Int) -> Bool { fired(latent) }
+    func thresholdGradient(ofLatent latent: Int) -> Float {
+        guard let slopes = groupedThresholdSlopes else { return 0 }
+        var sum = 0.0
+        for entry in groups[latent]..<groups[latent + 1] { sum += Double(slopes[entry]) }
+        return Float(sum)
+    }
 
-    func fired(_ latent: Int) -> Bool { groups[latent + 1] > groups[latent] }
+    func mayHaveGradient(_ latent: Int) -> Bool { groups[latent + 1] > groups[latent] }
+
+    // With thresholds there are entries that are not active.
+    func fired(_ latent: Int) -> Bool {
+        (groups[latent]..<groups[latent + 1]).contains { groupedValues[$0] > 0 }
+    }
+
+    /// Tokens on which the latent was active.
+    func firings(_ latent: Int) -> Int {
+        (groups[latent]..<groups[latent + 1]).reduce(0) { $0 + (groupedValues[$1] > 0 ? 1 : 0) }
+    }
 }

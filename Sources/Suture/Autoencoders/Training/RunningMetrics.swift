@@ -9,6 +9,8 @@ struct RunningMetrics: Equatable {
     /// Sums over steps that no `TrainingMetrics` has been returned for.
     var pendingSteps = 0
     var loss = 0.0
+    var sparsityLoss = 0.0
+    var auxLoss = 0.0
     var variance = 0.0
     var l0 = 0.0
     var seconds = 0.0
@@ -45,6 +47,8 @@ struct RunningMetrics: Equatable {
     mutating func keep(_ step: TrainingMetrics) {
         pendingSteps += 1
         loss += step.loss
+        sparsityLoss += step.sparsityLoss
+        auxLoss += step.auxLoss
         variance += step.variance
         l0 += step.l0
         seconds += step.seconds
@@ -55,8 +59,9 @@ struct RunningMetrics: Equatable {
         var means = last
         let count = Double(max(pendingSteps, 1))
         (means.loss, means.variance, means.l0) = (loss / count, variance / count, l0 / count)
+        (means.sparsityLoss, means.auxLoss) = (sparsityLoss / count, auxLoss / count)
         means.seconds = seconds
-        (pendingSteps, loss, variance, l0, seconds) = (0, 0, 0, 0, 0)
+        (pendingSteps, loss, sparsityLoss, auxLoss, variance, l0, seconds) = (0, 0, 0, 0, 0, 0, 0)
         return means
     }
 }

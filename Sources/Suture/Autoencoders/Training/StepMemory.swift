@@ -26,8 +26,10 @@ final class StepMemory: @unchecked Sendable {
     /// Segments that are grouped side by side: a fixed number, so that little memory goes into counts.
     private static var segments: Int { 8 }
 
-    /// - Parameter active: latents a token that there is room for to begin with.
-    init(capacity: Int, dIn: Int, dSAE: Int, active: Int, blockRows: Int) throws {
+    /// - Parameters:
+    ///   - active: latents a token that there is room for to begin with.
+    ///   - thresholds: whether thresholds have gradients.
+    init(capacity: Int, dIn: Int, dSAE: Int, active: Int, thresholds: Bool, blockRows: Int) throws {
         (self.dIn, self.dSAE, self.capacity, self.blockRows) = (dIn, dSAE, capacity, blockRows)
         let (elements, overflow) = capacity.multipliedReportingOverflow(by: dIn)
         guard !overflow, capacity <= Trainer.rowLimit else {
@@ -37,12 +39,15 @@ final class StepMemory: @unchecked Sendable {
         inputMemory = try Buffer(zeros: elements)
         errorMemory = try Buffer(zeros: elements)
         let width = min(capacity, blockRows)
-        codes = try (0..<blocks).map { _ in try BlockCodes(tokens: width, slots: width * active) }
+        codes = try (0..<blocks).map { _ in try BlockCodes(tokens: width, slots: width * active, thresholds: thresholds)
+        }
         sums = try Buffer(zeros: blocks * BlockSums.width(dIn))
         starts = try Buffer(zeros: dSAE + 1)
         segmentCounts = try Buffer(zeros: Self.segments * dSAE)
-        grouped = try GroupedCodes(capacity * active)
+        grouped = try GroupedCodes(capacity * active, thresholds: thresholds)
     }
+
+    var normPull: NormPull?
 
     /// (rows, d_in): what enters the encoder, so x - b_dec where b_dec is subtracted.
     var input: UnsafeMutablePointer<Float> { inputMemory.pointer }
@@ -55,6 +60,9 @@ final class StepMemory: @unchecked Sendable {
     var groupedTokens: UnsafePointer<Int32> { UnsafePointer(grouped.tokens.pointer) }
     var groupedValues: UnsafePointer<Float> { UnsafePointer(grouped.values.pointer) }
     var groupedSlopes: UnsafePointer<Float> { UnsafePointer(grouped.slopes.pointer) }
+    var groupedThresholdSlopes: UnsafePointer<Float>? {
+        grouped.thresholdSlopes.map { UnsafePointer($0.pointer) }
+    }
 
     var blocks: Int { (rows + blockRows - 1) / blockRows }
 
@@ -75,7 +83,9 @@ final class StepMemory: @unchecked Sendable {
     /// gradients can be summed by itself and in the order of the tokens.
     func group() throws {
         let total = codes[..<blocks].reduce(0) { $0 + $1.count }
-        if total > grouped.count { grouped = try GroupedCodes(total + total / 4) }
+        if total > grouped.count {
+            grouped = try GroupedCodes(total + total / 4, thresholds: grouped.thresholdSlopes != nil)
+        }
         let blocksEach = (blocks + Self.segments - 1) / Self.segments
         let segments = (blocks + blocksEach - 1) / blocksEach
         try parallelFor(segments) { [self] segment in
@@ -113,11 +123,23 @@ final class StepMemory: @unchecked Sendable {
                         grouped.tokens.pointer[place] = Int32(truncatingIfNeeded: block * blockRows + token)
                         grouped.values.pointer[place] = scale * entries.values[slot]
                         grouped.slopes.pointer[place] = entries.slopes[slot]
+                        if let slopes = entries.thresholdSlopes {
+                            grouped.thresholdSlopes?.pointer[place] = slopes[slot]
+                        }
                     }
                 }
             }
         }
     }
+}
+
+/// What a penalty on activations times the norms of decoder rows does to those rows.
+struct NormPull {
+    let coefficient: Float
+    /// (d_sae, d_in)
+    let rows: UnsafePointer<Float>
+    /// (d_sae)
+    let norms: UnsafePointer<Float>
 }
 
 /// Active latents of a batch, latent by latent.
@@ -126,11 +148,13 @@ private struct GroupedCodes: Sendable {
     let tokens: Buffer<Int32>
     let values: Buffer<Float>
     let slopes: Buffer<Float>
+    let thresholdSlopes: Buffer<Float>?
 
-    init(_ count: Int) throws {
+    init(_ count: Int, thresholds: Bool) throws {
         self.count = count
         tokens = try Buffer(count: count, for: "sparse codes")
         values = try Buffer(count: count, for: "sparse codes")
         slopes = try Buffer(count: count, for: "sparse codes")
+        thresholdSlopes = thresholds ? try Buffer(count: count, for: "sparse codes") : nil
     }
 }

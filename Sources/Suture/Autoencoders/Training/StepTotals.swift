@@ -2,14 +2,15 @@
 
 /// Sums over one block of tokens, in float64.
 struct BlockSums {
-    /// Squares of errors, inputs, activations and slopes; active latents; then two vectors.
+    /// Squares of errors, inputs, activations and slopes; active latents; what the activation adds to the
+    /// loss; then two vectors.
     let pointer: UnsafeMutablePointer<Double>
     let dIn: Int
 
-    static func width(_ dIn: Int) -> Int { 5 + 2 * dIn }
+    static func width(_ dIn: Int) -> Int { 6 + 2 * dIn }
 
-    var input: UnsafeMutablePointer<Double> { pointer + 5 }
-    var error: UnsafeMutablePointer<Double> { pointer + 5 + dIn }
+    var input: UnsafeMutablePointer<Double> { pointer + 6 }
+    var error: UnsafeMutablePointer<Double> { pointer + 6 + dIn }
 
     func clear() { pointer.update(repeating: 0, count: Self.width(dIn)) }
 }
@@ -21,6 +22,8 @@ struct StepTotals {
     var valueSquares = 0.0
     var slopeSquares = 0.0
     var active = 0.0
+    /// What the activation adds to the loss.
+    var penalty = 0.0
     /// Mean over tokens of |x - mean|².
     var variance = 0.0
     /// (d_in): x_hat - x, summed over tokens.
@@ -37,6 +40,7 @@ struct StepTotals {
             valueSquares += part.pointer[2]
             slopeSquares += part.pointer[3]
             active += part.pointer[4]
+            penalty += part.pointer[5]
             for i in 0..<memory.dIn {
                 input[i] += part.input[i]
                 error[i] += part.error[i]

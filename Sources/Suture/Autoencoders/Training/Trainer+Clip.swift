@@ -22,7 +22,10 @@ extension Trainer {
             for latent in latents where source.mayHaveGradient(latent) {
                 let bias = Double(source.gradient(ofLatent: latent, scratch))
                 decoderNorm.project(scratch.decoder, row: weights.decoder + latent * dIn, count: dIn)
-                sum += bias * bias + sumOfSquares(scratch.encoder, dIn) + sumOfSquares(scratch.decoder, dIn)
+                let threshold = Double(source.thresholdGradient(ofLatent: latent))
+                sum +=
+                    threshold * threshold + bias * bias + sumOfSquares(scratch.encoder, dIn)
+                    + sumOfSquares(scratch.decoder, dIn)
             }
             parts[latents.lowerBound / Trainer.latentBlock] = sum
         }

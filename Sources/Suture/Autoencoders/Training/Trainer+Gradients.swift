@@ -6,12 +6,15 @@ public struct TrainingGradients: Sendable {
     public let flat: FloatMatrix
     public let layout: GradientLayout
     public let metrics: TrainingMetrics
-    public var loss: Double { metrics.loss }
+    /// What the gradients are of, so all its terms.
+    public var loss: Double { metrics.loss + metrics.sparsityLoss + metrics.auxLoss }
 }
 
 /// A step in two halves, for gradients that are reduced over several processes in between.
 extension Trainer {
-    public var gradientLayout: GradientLayout { GradientLayout(dIn: dIn, dSAE: dSAE) }
+    public var gradientLayout: GradientLayout {
+        GradientLayout(dIn: dIn, dSAE: dSAE, hasThresholds: activation.thresholds != nil)
+    }
 
     /// The gradients of the loss on the rows of `x` (N, d_in), without a step.
     ///
@@ -45,7 +48,7 @@ extension Trainer {
             try memory.group()
             try write(memory, decoderBias: decoderBiasGradient(memory, totals, pulse: pulse), to: target, pulse: pulse)
             if let firings {
-                for latent in 0..<dSAE { firings[latent] = Int64(memory.groups[latent + 1] - memory.groups[latent]) }
+                for latent in 0..<dSAE { firings[latent] = Int64(memory.firings(latent)) }
             }
             var metrics = self.metrics
             metrics.take(totals, tokens: rows.count)
@@ -66,6 +69,9 @@ extension Trainer {
             let dIn = layout.dIn
             for latent in latents {
                 target[layout.encoderBias + latent] = memory.gradient(ofLatent: latent, scratch)
+                if let thresholds = layout.thresholds {
+                    target[thresholds + latent] = memory.thresholdGradient(ofLatent: latent)
+                }
                 (target + layout.decoder + latent * dIn).update(from: scratch.decoder, count: dIn)
                 (scratch.staging + (latent - latents.lowerBound) * dIn).update(from: scratch.encoder, count: dIn)
             }
@@ -110,6 +116,7 @@ extension Trainer {
             running.count(flops(tokens: count, active: active))
             var metrics = self.metrics
             (metrics.loss, metrics.variance, metrics.l0) = (.nan, .nan, .nan)
+            (metrics.sparsityLoss, metrics.auxLoss) = (.nan, .nan)
             metrics.seconds = Double(Pulse.nanoseconds() - begun) * 1e-9
             return metrics
         }

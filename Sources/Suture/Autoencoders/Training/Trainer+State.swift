@@ -27,6 +27,11 @@ extension Trainer {
             tensors.append(StateTensor("\(name).first_moment", moments.first, shape, .float32))
             tensors.append(StateTensor("\(name).second_moment", moments.second, shape, .float32))
         }
+        if let thresholds = activation.thresholds {
+            tensors.append(StateTensor("threshold", thresholds.values, [dSAE], .float32))
+            tensors.append(StateTensor("threshold.first_moment", thresholds.moments.first, [dSAE], .float32))
+            tensors.append(StateTensor("threshold.second_moment", thresholds.moments.second, [dSAE], .float32))
+        }
         tensors.append(StateTensor("last_fired", lastFired, [dSAE], .int64))
         return tensors
     }
@@ -38,12 +43,13 @@ extension Trainer {
         var members: [(key: String, value: JSON)] = [
             ("format", .integer(Int64(Self.stateFormat))), ("version", .string(sutureVersion)),
             ("kernels", .string(Kernels.name)), ("kernels_before", kernelsBefore.map(JSON.string) ?? .null),
-            ("options", options.json), ("d_in", .integer(Int64(dIn))),
+            ("options", options.json), ("architecture", .string(activation.name)), ("d_in", .integer(Int64(dIn))),
             ("d_sae", .integer(Int64(dSAE))), ("steps", .integer(Int64(steps))), ("tokens", .integer(Int64(tokens))),
             (
                 "metrics",
                 .object([
                     ("pending_steps", .integer(Int64(running.pendingSteps))), ("loss", .number(running.loss)),
+                    ("sparsity_loss", .number(running.sparsityLoss)), ("aux_loss", .number(running.auxLoss)),
                     ("variance", .number(running.variance)), ("l0", .number(running.l0)),
                     ("seconds", .number(running.seconds)), ("average_loss", .number(running.averageLoss)),
                     ("average_variance", .number(running.averageVariance)), ("flops", .number(running.flops)),
@@ -51,6 +57,7 @@ extension Trainer {
                 ])
             ),
         ]
+        members.append(("activation", .object(activation.state.map { ($0.name, .number($0.value)) })))
         members.append(
             ("start", .object([("done", .bool(start.isDone)), ("input_scale", .number(start.inputScale))])))
         if let order {
@@ -99,6 +106,8 @@ extension Trainer {
         tokens = try whole(state, "tokens")
         running.pendingSteps = try whole(state["metrics"], "pending_steps", 0...steps)
         running.loss = try number("loss")
+        running.sparsityLoss = try number("sparsity_loss")
+        running.auxLoss = try number("aux_loss")
         running.variance = try number("variance")
         running.l0 = try number("l0")
         running.seconds = try number("seconds")
@@ -118,7 +127,20 @@ extension Trainer {
                 position: try whole(json, "position", 0...rows))
         }
         if let json = state["data"] { data = DataFingerprint(rows: try whole(json, "rows"), hash: try hash(json)) }
+        try activation.restore { name in
+            guard let value = state["activation"]?[name]?.double, value.isFinite else {
+                throw SutureError.format("\(path): the \(name) of the activation is missing")
+            }
+            return value
+        }
         for tensor in stateTensors { try tensor.read(reader) }
+        if let thresholds = activation.thresholds {
+            let values = thresholds.values
+            guard sk_first_nonfinite_f32(values.pointer, values.count) == values.count else {
+                throw SutureError.format("\(path): threshold has elements that are not finite")
+            }
+            thresholds.project(0..<values.count)
+        }
         for latent in 0..<dSAE where !(0...tokens).contains(lastFired.pointer[latent]) {
             throw SutureError.format(
                 "\(path): last_fired[\(latent)] is \(lastFired.pointer[latent]), expected 0 to tokens = \(tokens)")

@@ -15,7 +15,7 @@ struct AdamMoments {
 
 /// The numbers of one Adam step, as torch.optim.Adam takes them: corrections in float64, then
 /// rounded once.
-private struct AdamStep {
+struct AdamStep {
     let oneMinusBeta1: Float
     let beta2: Float
     let oneMinusBeta2: Float
@@ -55,6 +55,13 @@ extension StepMemory {
         let tokens = groupedTokens + first
         sk_gather_sum(input, dIn, tokens, groupedSlopes + first, count, encoder, dIn)
         sk_gather_sum(error, dIn, tokens, groupedValues + first, count, decoder, dIn)
+        if let pull = normPull, pull.coefficient > 0, pull.norms[latent] > 0 {
+            var sum = 0.0
+            for entry in first..<first + count { sum += Double(groupedValues[entry]) }
+            // Grouped values are activations times 2 / rows.
+            let factor = pull.coefficient * Float(sum / 2) / pull.norms[latent]
+            sk_axpy(factor, pull.rows + latent * dIn, decoder, dIn)
+        }
         return biasGradient(ofLatent: latent)
     }
 
@@ -142,10 +149,14 @@ extension Trainer {
             adam.apply(weights.decoderBias, decoderBiasMoments, offset: 0, gradient: base, count: dIn)
         }
         let shared = Unchecked(
-            (source, weights, encoderMoments, encoderBiasMoments, decoderMoments, lastFired.pointer, encoderCopy,
-                decoderNorms?.pointer))
+            (
+                source, weights, encoderMoments, encoderBiasMoments, decoderMoments, lastFired.pointer, encoderCopy,
+                decoderNorms?.pointer, activation
+            ))
         try forLatentBlocks(of: source, pulse) { latents, scratch in
-            let (source, weights, encoderMoments, encoderBiasMoments, decoderMoments, lastFired, copy, norms) =
+            let (
+                source, weights, encoderMoments, encoderBiasMoments, decoderMoments, lastFired, copy, norms, activation
+            ) =
                 shared.value
             for latent in latents {
                 let row = weights.decoder + latent * dIn
@@ -167,7 +178,16 @@ extension Trainer {
             adam.apply(
                 weights.encoderBias, encoderBiasMoments, offset: latents.lowerBound, gradient: scratch.bias,
                 count: latents.count)
-            copy.refresh(latents, weights, norms)
+            if let thresholds = activation.thresholds {
+                for latent in latents {
+                    scratch.bias[latent - latents.lowerBound] = factor * source.thresholdGradient(ofLatent: latent)
+                }
+                adam.apply(
+                    thresholds.values.pointer, thresholds.moments, offset: latents.lowerBound,
+                    gradient: scratch.bias, count: latents.count)
+                thresholds.project(latents)
+            }
+            copy.refresh(latents, weights, norms, activation)
         }
     }
 }

@@ -17,8 +17,6 @@ import Synchronization
 /// Not for use from several threads at a time; such use, and use from within its own progress
 /// callback, is refused.
 public final class Trainer {
-    /// Latents that have not fired for so many tokens are counted as dead.
-    public static let deadWindow = 1_000_000
     /// Most tokens a step.
     static let rowLimit = 1 << 24
     /// Tokens of one piece of parallel work: fixed, so that results do not depend on the threads.
@@ -27,7 +25,6 @@ public final class Trainer {
     public let options: TrainingOptions
     public let dIn: Int
     public let dSAE: Int
-    public let k: Int
     public let subtractsDecoderBias: Bool
     /// Steps and tokens trained so far.
     public internal(set) var steps = 0
@@ -45,7 +42,7 @@ public final class Trainer {
     let decoderBiasMoments: AdamMoments
     /// (d_sae): `tokens` after the last step in which the latent fired; 0 if it has not.
     let lastFired: Buffer<Int>
-    let search: TopKSearch
+    let activation: any TrainedActivation
     let encoderCopy: EncoderCopy
     /// (d_sae) With `DecoderNorm.free`: the norm of each decoder row, by which pre-activations are
     /// multiplied for the top-k.
@@ -87,10 +84,10 @@ public final class Trainer {
 
     /// - Parameter inBF16: whether bfloat16 copies of the weights pick the candidates.
     init(_ sae: SAE, options: TrainingOptions, inBF16: Bool) throws {
-        guard case .topK(let k) = sae.architecture else {
-            throw SutureError.unsupported("training of a \(sae.architecture.trainingName) SAE; TopK can be trained")
-        }
-        guard !sae.rescalesByDecoderNorm || options.decoderNorm == .free else {
+        try options.validate()
+        activation = try sae.architecture.trained(
+            dIn: sae.dIn, dSAE: sae.dSAE, options: options, blockRows: Trainer.blockRows)
+        guard !sae.rescalesByDecoderNorm || (options.decoderNorm == .free && activation.ranksByNorm) else {
             throw SutureError.unsupported(
                 "training of a SAE with rescale_by_decoder_norm with decoder_norm \(options.decoderNorm.name); fold it "
                     + "first, which leaves its function as it is, or use decoder_norm free")
@@ -100,8 +97,7 @@ public final class Trainer {
                 "training of a SAE with normalization \(sae.normalization); only a fixed scale can be folded away first"
             )
         }
-        try options.validate()
-        (dIn, dSAE, self.k) = (sae.dIn, sae.dSAE, k)
+        (dIn, dSAE) = (sae.dIn, sae.dSAE)
         guard dIn >= 1 else { throw SutureError.invalidArgument("d_in is \(dIn), expected at least 1") }
         self.options = options
         start = TrainerStart(options)
@@ -126,7 +122,6 @@ public final class Trainer {
         lastFired = try Buffer(zeros: dSAE)
         decoderNorms = options.decoderNorm == .free ? try Buffer(zeros: dSAE) : nil
         encoderCopy = try EncoderCopy(dIn: dIn, dSAE: dSAE, inBF16: inBF16)
-        search = TopKSearch(dIn: dIn, dSAE: dSAE, k: k, blockRows: Trainer.blockRows)
         transpose(sae.encoder.pointer, rows: dIn, cols: dSAE, into: encoder.pointer)
         encoderBias.pointer.update(from: sae.encoderBias.pointer, count: dSAE)
         decoder.pointer.update(from: sae.decoder.pointer, count: dSAE * dIn)
@@ -154,6 +149,7 @@ public final class Trainer {
                 finite = finite && column[i].isFinite
             }
             encoderBias.pointer[latent] = Float(Double(encoderBias.pointer[latent]) * norm)
+            activation.thresholds?.scale(latent, by: norm)
             guard finite, encoderBias.pointer[latent].isFinite else {
                 throw SutureError.invalidArgument(
                     "W_dec[\(latent)] has norm \(norm), too large to be moved into the encoder in float32")
@@ -189,10 +185,10 @@ public final class Trainer {
                 encoderBias: FloatMatrix(rows: 1, cols: dSAE) { $0.update(from: encoderBias.pointer, count: dSAE) },
                 decoder: FloatMatrix(rows: dSAE, cols: dIn) { $0.update(from: decoder.pointer, count: dSAE * dIn) },
                 decoderBias: FloatMatrix(rows: 1, cols: dIn) { $0.update(from: decoderBias.pointer, count: dIn) },
-                architecture: .topK(k: k), subtractsDecoderBias: subtractsDecoderBias,
+                architecture: activation.architecture(), subtractsDecoderBias: subtractsDecoderBias,
                 normalization: scale == 1 ? .none : .fixedScale(scale), metadata: metadata
             ).folded(subtraction: false)
-            guard options.decoderNorm == .free else { return sae }
+            guard options.decoderNorm == .free, activation.ranksByNorm else { return sae }
             return try SAE(
                 encoder: sae.encoder, encoderBias: sae.encoderBias, decoder: sae.decoder, decoderBias: sae.decoderBias,
                 architecture: sae.architecture, subtractsDecoderBias: subtractsDecoderBias,
@@ -208,6 +204,7 @@ public final class Trainer {
         let totals = try forward(rows, batch, memory: memory, pulse: pulse)
         try memory.group()
         try finish(memory, decoderBiasGradient: decoderBiasGradient(memory, totals, pulse: pulse), pulse: pulse)
+        activation.finish()
         var metrics = metrics
         metrics.take(totals, tokens: batch.count)
         metrics.seconds = Double(Pulse.nanoseconds() - begun) * 1e-9
@@ -231,7 +228,7 @@ public final class Trainer {
         metrics.learningRate = options.learningRate(after: max(steps - 1, 0))
         for latent in 0..<dSAE {
             let fired = lastFired.pointer[latent]
-            if fired == 0 || tokens - fired >= Trainer.deadWindow { metrics.dead += 1 }
+            if fired == 0 || tokens - fired >= options.deadFeatureWindow { metrics.dead += 1 }
         }
         running.complete(&metrics)
         return metrics
@@ -247,7 +244,9 @@ public final class Trainer {
     func memory(for count: Int) throws -> StepMemory {
         if let memory, memory.capacity >= count { return memory }
         memory = nil
-        let larger = try StepMemory(capacity: count, dIn: dIn, dSAE: dSAE, active: k, blockRows: Trainer.blockRows)
+        let larger = try StepMemory(
+            capacity: count, dIn: dIn, dSAE: dSAE, active: min(dSAE, activation.activeAtFirst),
+            thresholds: activation.thresholds != nil, blockRows: Trainer.blockRows)
         memory = larger
         return larger
     }
@@ -266,18 +265,6 @@ public final class Trainer {
         }
         defer { busy.store(false, ordering: .releasing) }
         return try body()
-    }
-}
-
-extension Architecture {
-    fileprivate var trainingName: String {
-        switch self {
-        case .topK: return "TopK"
-        case .batchTopK: return "BatchTopK"
-        case .jumpReLU: return "JumpReLU"
-        case .relu: return "ReLU"
-        case .gated: return "Gated"
-        }
     }
 }
 

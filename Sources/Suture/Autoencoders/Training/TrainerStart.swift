@@ -85,7 +85,10 @@ extension Trainer {
                 "b_enc or b_dec is too large to be multiplied by the scale of the activations, \(start.inputScale)")
         }
         for i in 0..<dIn { weights.decoderBias[i] = Float(bias[i]) }
-        for (latent, value) in encoderBias.enumerated() { weights.encoderBias[latent] = value }
+        for (latent, value) in encoderBias.enumerated() {
+            weights.encoderBias[latent] = value
+            activation.thresholds?.scale(latent, by: start.inputScale)
+        }
         refreshEncoderCopy()
         start.isDone = true
         self.start = start

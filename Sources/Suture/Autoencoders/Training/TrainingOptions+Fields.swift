@@ -39,6 +39,12 @@ extension TrainingOptions {
             Field(name, path, { $0.map(JSON.number) ?? .null }, { $0 == .null ? .some(nil) : $0.double.map { $0 } })
         }
 
+        static func optionalWhole(_ name: String, _ path: WritableKeyPath<TrainingOptions, Int?>) -> Field {
+            Field(
+                name, path, { $0.map { .integer(Int64($0)) } ?? .null },
+                { $0 == .null ? .some(nil) : $0.integer.map { $0 } })
+        }
+
         /// Enumerators, by the word that users write.
         static func word<Value: CaseIterable>(
             _ name: String, _ path: WritableKeyPath<TrainingOptions, Value>, _ word: @escaping (Value) -> String
@@ -58,7 +64,11 @@ extension TrainingOptions {
             .optionalNumber("max_grad_norm", \.maxGradientNorm),
             .word("decoder_norm", \.decoderNorm, \.name),
             .word("b_dec_init", \.decoderBiasStart, \.name),
-            .word("normalize_activations", \.normalizeActivations, \.name), .bits("seed", \.seed),
+            .word("normalize_activations", \.normalizeActivations, \.name),
+            .optionalNumber("l0_coefficient", \.l0Coefficient), .optionalNumber("l1_coefficient", \.l1Coefficient),
+            .optionalNumber("bandwidth", \.bandwidth), .whole("sparsity_warm_up_steps", \.sparsityWarmUpSteps),
+            .optionalNumber("aux_loss_coefficient", \.auxLossCoefficient), .optionalWhole("aux_k", \.auxK),
+            .whole("dead_feature_window", \.deadFeatureWindow), .bits("seed", \.seed),
         ]
     }
 

@@ -30,6 +30,22 @@ public struct TrainingOptions: Sendable, Equatable {
     public var decoderBiasStart = DecoderBiasStart.keep
     /// Scale of the activations in training, from the same sample; losses are those of scaled ones.
     public var normalizeActivations = ActivationNormalization.none
+    /// Weight of the number of active latents in JumpReLU's loss; nil: 1.
+    public var l0Coefficient: Double?
+    /// Weight of the sum of activations in ReLU's loss; nil: 1.
+    public var l1Coefficient: Double?
+    /// Width of the window around a threshold in which pre-activations count for its gradient, for JumpReLU;
+    /// nil: 0.05.
+    public var bandwidth: Double?
+    /// Steps in which l0Coefficient or l1Coefficient rises from 0 in a straight line.
+    public var sparsityWarmUpSteps = 0
+    /// Weight of the auxiliary loss, in which dead latents of TopK and BatchTopK reconstruct what the others
+    /// leave; nil: without.
+    public var auxLossCoefficient: Double?
+    /// Dead latents a token in the auxiliary loss; nil: d_in / 2.
+    public var auxK: Int?
+    /// Latents that have not fired for so many tokens are dead.
+    public var deadFeatureWindow = 1_000_000
     /// Order of the tokens.
     public var seed: UInt64 = 0
 
@@ -48,6 +64,7 @@ public struct TrainingOptions: Sendable, Equatable {
         if let norm = maxGradientNorm, !(norm >= 1e-20 && norm <= 1e20) {
             throw SutureError.invalidArgument("max_grad_norm is \(norm), expected a number from 1e-20 to 1e20")
         }
+        try validateSparsity()
         guard batchSize >= 1, batchSize <= Trainer.rowLimit else {
             throw SutureError.invalidArgument(
                 "batch_size is \(batchSize), expected 1 to \(Trainer.rowLimit)")
@@ -62,11 +79,16 @@ public struct TrainingMetrics: Sendable, Equatable {
     public var tokens = 0
     /// Mean over tokens of |x - x_hat|², summed over coordinates, before the update.
     public var loss = 0.0
+    /// What else JumpReLU's or ReLU's loss has: the coefficient times the mean number of active latents, or
+    /// times the mean sum of activations.
+    public var sparsityLoss = 0.0
+    /// The auxiliary loss of dead latents, times its coefficient.
+    public var auxLoss = 0.0
     /// Mean over tokens of |x - mean of the batch|².
     public var variance = 0.0
     /// Mean active latents a token.
     public var l0 = 0.0
-    /// Latents that have not fired within the last `Trainer.deadWindow` tokens, or since the start
+    /// Latents that have not fired within the last `deadFeatureWindow` tokens, or since the start
     /// if that is less.
     public var dead = 0
     /// Of the last step.
@@ -87,6 +109,7 @@ public struct TrainingMetrics: Sendable, Equatable {
     /// The figures of a batch.
     mutating func take(_ totals: StepTotals, tokens: Int) {
         loss = totals.errorSquares / Double(tokens)
+        sparsityLoss = totals.penalty / Double(tokens)
         variance = totals.variance
         l0 = totals.active / Double(tokens)
     }
