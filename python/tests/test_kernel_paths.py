@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What each kernel path makes of real activations: the same codes, the same training.
 
-Candidates come from another product on each (bfloat16 tiles, AVX-512, AVX2, plain C), which must not
-be seen in the result: it is scored again in float32.
+Candidates come from another product on each (bfloat16 tiles, AVX-512, AVX2, plain C), which must
+not be seen in the result: it is scored again in float32.
 """
 
 from __future__ import annotations
@@ -89,7 +89,11 @@ def test_every_path_chooses_as_float32_does(
         assert same.mean() >= 0.999, path
         largest = float(values.max())
         np.testing.assert_allclose(
-            found["values"][same], values.numpy()[same], rtol=1e-5, atol=1e-6 * largest, err_msg=path
+            found["values"][same],
+            values.numpy()[same],
+            rtol=1e-5,
+            atol=1e-6 * largest,
+            err_msg=path,
         )
 
 

@@ -181,6 +181,17 @@ def test_commands_do_the_same_steps(pair, tmp_path, capsys):
         *("--tokens", 4096, "--batch-size", 512, "--out", tmp_path / "continued"),
     )
     assert continued["tokens"] == 4096
+    run = (
+        *("train", tmp_path / "fit-large", "--layer", layer, "--init", tmp_path / "moved"),
+        *("--batch-size", 512, "--checkpoint", tmp_path / "run", "--out", tmp_path / "trained"),
+    )
+    first = suture(*run, "--tokens", 2048, "--lr-warm-up-steps", 2, "--decoder-norm", "free")
+    assert (first["tokens"], first["stopped"]) == (2048, "tokens")
+    resumed = suture(
+        *("train", tmp_path / "fit-large", "--layer", layer, "--resume", "--tokens", 4096),
+        *("--checkpoint", tmp_path / "run", "--out", tmp_path / "trained"),
+    )
+    assert resumed["tokens"] == 4096
     for path, kind in (
         (tmp_path / "stitch.safetensors", "stitch"),
         (tmp_path / "moved", "sae"),
@@ -223,6 +234,8 @@ def test_commands_do_the_same_steps(pair, tmp_path, capsys):
         (["fit", "a.npy", "b.npy", "--held-a", "c.npy", "--out", "o"], ["held-a", "held-b"]),
         (["evaluate", "s.safetensors", "a.npy", "--json"], ["acts", "expected 2"]),
         (["train", "nowhere.npy", "--tokens", "10", "--out", "o"], ["nowhere.npy"]),
+        (["train", "nowhere.npy", "--out", "o"], ["tokens is missing"]),
+        (["train", "nowhere.npy", "--resume", "--out", "o"], ["resume", "--checkpoint"]),
         (["transfer", "nowhere.safetensors", "sae", "--out", "o"], ["nowhere.safetensors"]),
     ],
 )

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import suture
+from suture.cli import inputs, training
 
 Command = tuple[Callable[[ArgumentParser], None], Callable[[Namespace], dict[str, Any]], str, str]
 
@@ -29,37 +30,6 @@ def as_text(result: dict[str, Any], indent: str = "") -> str:
             shown = f"{value:.6g}" if isinstance(value, float) else str(value)
             lines.append(f"{indent}{name:<{width}}  {shown}")
     return "\n".join(lines)
-
-
-def _rows(path: Path, layer: int | None, name: str) -> Any:
-    """Activation rows behind a path: an .npy file, or one layer of an extracted folder."""
-    if not path.is_dir():
-        return path
-    acts = suture.Activations.open(path)
-    if layer is None:
-        if len(acts.layers) > 1:
-            raise ValueError(
-                f"{name} {str(path)!r} holds layers {list(acts.layers)}: say which by --{name}"
-            )
-        (layer,) = acts.layers
-    if layer not in acts:
-        raise ValueError(f"{name} is {layer}, expected one of {list(acts.layers)} in {str(path)!r}")
-    return acts.shards(layer)
-
-
-def _check_pair(path_a: Path, path_b: Path) -> None:
-    """Refuses extracted folders whose rows are not the same tokens."""
-    if path_a.is_dir() and path_b.is_dir():
-        suture.check_paired(suture.Activations.open(path_a), suture.Activations.open(path_b))
-
-
-def _source(path: Path, layer: int | None) -> dict[str, Any]:
-    """Model name and layer of an extracted folder, as far as they are known."""
-    if not path.is_dir():
-        return {}
-    acts = suture.Activations.open(path)
-    only = acts.layers[0] if layer is None and len(acts.layers) == 1 else layer
-    return {"model": acts.metadata.get("model"), "layer": only}
 
 
 # -- extract -------------------------------------------------------------------------------------
@@ -142,16 +112,16 @@ def _fit(options: Namespace) -> dict[str, Any]:
     if (options.held_a is None) != (options.held_b is None):
         raise ValueError("held-a and held-b go together, expected both or neither")
     result: dict[str, Any] = {}
-    _check_pair(options.acts_a, options.acts_b)
+    inputs.check_pair(options.acts_a, options.acts_b)
     if options.held_a is not None:
-        _check_pair(options.held_a, options.held_b)
-    rows_a = _rows(options.acts_a, options.layer_a, "layer-a")
+        inputs.check_pair(options.held_a, options.held_b)
+    rows_a = inputs.rows(options.acts_a, options.layer_a, "layer-a")
     layer_b = options.layer_b
     if layer_b == "auto":
         layer_b, result["svcca"] = _pick_layer(options, rows_a)
     stitch = suture.Stitch.fit(
         rows_a,
-        _rows(options.acts_b, layer_b, "layer-b"),
+        inputs.rows(options.acts_b, layer_b, "layer-b"),
         alpha=options.alpha,
         progress=not options.quiet,
     )
@@ -159,7 +129,7 @@ def _fit(options: Namespace) -> dict[str, Any]:
         ("a", options.acts_a, options.layer_a),
         ("b", options.acts_b, layer_b),
     ):
-        for key, value in _source(path, layer).items():
+        for key, value in inputs.source(path, layer).items():
             if value is not None:
                 stitch.metadata |= {f"{key}_{side}": value}
     stitch.save(options.out)
@@ -167,8 +137,8 @@ def _fit(options: Namespace) -> dict[str, Any]:
     result |= {"out": str(options.out)} | asdict(stitch.report)
     if options.held_a is not None:
         held_out = stitch.evaluate(
-            _rows(options.held_a, options.layer_a, "layer-a"),
-            _rows(options.held_b, layer_b, "layer-b"),
+            inputs.rows(options.held_a, options.layer_a, "layer-a"),
+            inputs.rows(options.held_b, layer_b, "layer-b"),
             alpha=options.alpha,
             progress=not options.quiet,
         )
@@ -195,60 +165,12 @@ def _transfer(options: Namespace) -> dict[str, Any]:
     moved = suture.Stitch.load(options.stitch).transfer(
         suture.SAE.load(options.sae),
         direction=options.direction,
-        refit=None if options.refit is None else _rows(options.refit, options.layer, "layer"),
+        refit=None if options.refit is None else inputs.rows(options.refit, options.layer, "layer"),
         refit_tokens=options.refit_tokens,
         progress=not options.quiet,
     )
     moved.save(options.out)
     return {"out": str(options.out)} | _describe_sae(moved)
-
-
-# -- train ---------------------------------------------------------------------------------------
-
-
-def _train_options(parser: ArgumentParser) -> None:
-    parser.add_argument("acts", type=Path, help="activations: .npy, or an extracted folder")
-    parser.add_argument("--layer", type=int, help="layer, where the folder holds several")
-    parser.add_argument(
-        "--init", type=Path, help="start from this SAE, a transferred one for example"
-    )
-    parser.add_argument("--d-sae", type=int, default=4096, help="latents of a random start (4096)")
-    parser.add_argument("--k", type=int, default=32, help="active latents a token (32)")
-    parser.add_argument("--tokens", type=int, required=True, help="tokens to train on")
-    parser.add_argument("--batch-size", type=int, default=4096, help="tokens a step (4096)")
-    parser.add_argument("--lr", type=float, default=1e-4, help="Adam's step size (1e-4)")
-    parser.add_argument("--seed", type=int, default=0, help="of the start and the order (0)")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the SAE")
-
-
-def _train(options: Namespace) -> dict[str, Any]:
-    rows = _rows(options.acts, options.layer, "layer")
-    if options.init is not None:
-        start = suture.SAE.load(options.init)
-    else:
-        start = suture.SAE.init(
-            d_in=suture.width(rows),
-            d_sae=options.d_sae,
-            architecture="topk",
-            k=options.k,
-            seed=options.seed,
-        )
-    run = suture.train(
-        start,
-        rows,
-        tokens=options.tokens,
-        batch_size=options.batch_size,
-        lr=options.lr,
-        seed=options.seed,
-        progress=not options.quiet,
-    )
-    source = _source(options.acts, options.layer)
-    if options.init is None and source.get("model") is not None:
-        run.sae.metadata |= {"model_name": source["model"]}
-        if source["layer"] is not None:
-            run.sae.metadata |= {"hook_name": f"blocks.{source['layer']}.hook_resid_pre"}
-    run.sae.save(options.out)
-    return {"out": str(options.out)} | dict(run.history[-1])
 
 
 # -- evaluate ------------------------------------------------------------------------------------
@@ -270,10 +192,12 @@ def _evaluate(options: Namespace) -> dict[str, Any]:
     layers = options.layer or [None] * wanted
     if len(layers) != wanted:
         raise ValueError(f"layer has {len(layers)} entries, expected {wanted}")
-    rows = [_rows(path, layer, "layer") for path, layer in zip(options.acts, layers, strict=True)]
+    rows = [
+        inputs.rows(path, layer, "layer") for path, layer in zip(options.acts, layers, strict=True)
+    ]
     if wanted == 1:
         return dict(suture.SAE.load(options.what).evaluate(rows[0], progress=not options.quiet))
-    _check_pair(*options.acts)
+    inputs.check_pair(*options.acts)
     stitch = suture.Stitch.load(options.what)
     return asdict(stitch.evaluate(*rows, progress=not options.quiet))
 
@@ -378,9 +302,9 @@ COMMANDS: dict[str, Command] = {
         "suture transfer stitch.safetensors sae/small --out sae/large",
     ),
     "train": (
-        _train_options,
-        _train,
-        "train a TopK SAE on activations",
+        training.train_options,
+        training.train,
+        "train a SAE on activations, or go on with a run",
         "suture train acts/small --d-sae 4096 --k 32 --tokens 4000000 --out sae/small",
     ),
     "evaluate": (

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Activations behind the paths of a command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import suture
+
+
+def rows(path: Path, layer: int | None, name: str) -> Any:
+    """Activation rows behind a path: an .npy file, or one layer of an extracted folder."""
+    if not path.is_dir():
+        return path
+    acts = suture.Activations.open(path)
+    if layer is None:
+        if len(acts.layers) > 1:
+            raise ValueError(
+                f"{name} {str(path)!r} holds layers {list(acts.layers)}: say which by --{name}"
+            )
+        (layer,) = acts.layers
+    if layer not in acts:
+        raise ValueError(f"{name} is {layer}, expected one of {list(acts.layers)} in {str(path)!r}")
+    return acts.shards(layer)
+
+
+def check_pair(path_a: Path, path_b: Path) -> None:
+    """Refuses extracted folders whose rows are not the same tokens."""
+    if path_a.is_dir() and path_b.is_dir():
+        suture.check_paired(suture.Activations.open(path_a), suture.Activations.open(path_b))
+
+
+def source(path: Path, layer: int | None) -> dict[str, Any]:
+    """Model name and layer of an extracted folder, as far as they are known."""
+    if not path.is_dir():
+        return {}
+    acts = suture.Activations.open(path)
+    only = acts.layers[0] if layer is None and len(acts.layers) == 1 else layer
+    return {"model": acts.metadata.get("model"), "layer": only}
