@@ -31,6 +31,13 @@ class Meter:
         self._began = time.monotonic()
         self._bar: Any = None
         self._bar_missing = False
+        self._notes: dict[str, str] = {}
+
+    def note(self, **values: str) -> None:
+        """What the bar shows beside the progress from now on."""
+        self._notes = values
+        if self._bar is not None:
+            self._bar.set_postfix(values, refresh=False)
 
     def part(self, start: int = 0, size: int | None = None) -> Callable[[int, int], None] | None:
         """What to hand to the core for a part of `size` units that begins at `start`; without a
@@ -62,6 +69,7 @@ class Meter:
                 self._bar_missing = True
                 return
             self._bar = tqdm(desc=self._label, unit=self._unit, unit_scale=True, leave=False)
+            self._bar.set_postfix(self._notes, refresh=False)
         self._bar.total = total or None
         self._bar.update(done - self._bar.n)
 

@@ -26,6 +26,19 @@ def core_state(core: _core.Trainer) -> dict[str, Any]:
     return state
 
 
+def _notes(rows: list[Row]) -> dict[str, str]:
+    """What the progress bar says of the newest rows, one for each trainer."""
+
+    def shown(name: str, form: str) -> str:
+        return " ".join(format(row[name], form) for row in rows)
+
+    return {
+        "explained_variance": shown("explained_variance_average", ".4f"),
+        "l0": shown("l0", ".1f"),
+        "dead": shown("dead", "d"),
+    }
+
+
 @dataclass
 class Loop:
     """Trainers that take their steps together.
@@ -85,6 +98,7 @@ class Loop:
                 if taking:
                     open_steps = 0
                     self._add(rows)
+                    meter.note(**_notes(rows))
                 if self.folders and tokens - saved >= self.checkpoint_every:
                     self.save()
                     saved = tokens

@@ -19,10 +19,14 @@ class Bar:
 
     def __init__(self, **settings: Any) -> None:
         self.settings, self.n, self.total, self.closed = settings, 0, None, False
+        self.notes: dict[str, str] = {}
         Bar.made.append(self)
 
     def update(self, by: int) -> None:
         self.n += by
+
+    def set_postfix(self, notes: dict[str, str], refresh: bool) -> None:
+        self.notes = notes
 
     def close(self) -> None:
         self.closed = True
@@ -50,6 +54,22 @@ def test_bar_after_a_while_only(bars: list[Bar], monkeypatch: pytest.MonkeyPatch
     assert bars[0].total == len(h)
     assert 0 < bars[0].n <= len(h)
     assert bars[0].settings["desc"] == "moments"
+
+
+def test_the_bar_of_a_run_shows_its_metrics(
+    bars: list[Bar], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_progress, "BAR_AFTER_SECONDS", 0.0)
+    x = np.random.default_rng(0).normal(size=(20_000, 64)).astype(np.float32)
+    saes = [suture.SAE.init(64, 1024, k=k) for k in (4, 2)]
+    first, second = suture.train(saes, x, batch_size=1000, log_every=5)
+    assert bars[0].notes == {
+        "explained_variance": " ".join(
+            f"{run.history[-1]['explained_variance_average']:.4f}" for run in (first, second)
+        ),
+        "l0": "4.0 2.0",
+        "dead": f"{first.history[-1]['dead']} {second.history[-1]['dead']}",
+    }
 
 
 def test_no_tqdm(monkeypatch: pytest.MonkeyPatch) -> None:
