@@ -161,22 +161,26 @@ import Testing
             try withKernels(path) {
                 let room = (rows + Int(SK_TOKEN_GROUP) - 1) / Int(SK_TOKEN_GROUP) * Int(SK_TOKEN_GROUP)
                 var packed = [UInt16](repeating: 0, count: room * packedWidth)
-                packed.withUnsafeMutableBufferPointer { target in
+                try packed.withUnsafeMutableBufferPointer { target in
+                    let target = try #require(target.baseAddress)
                     for row in 0..<rows {
-                        sk_pack_token(Array(tokens[row * width..<(row + 1) * width]), width, target.baseAddress! + row * packedWidth)
+                        let token = Array(tokens[row * width..<(row + 1) * width])
+                        sk_pack_token(token, width, target + row * packedWidth)
                     }
                 }
                 var panels = [UInt16](repeating: 0xffff, count: panelCount * Int(SK_PANEL) * packedWidth)
                 var bias = [Float](repeating: -.infinity, count: panelCount * Int(SK_PANEL))
                 for latent in 0..<latents { bias[latent] = biases[latent] }
-                encoder.withUnsafeBufferPointer { encoder in
-                    panels.withUnsafeMutableBufferPointer { target in
+                try encoder.withUnsafeBufferPointer { encoder in
+                    let encoder = try #require(encoder.baseAddress)
+                    try panels.withUnsafeMutableBufferPointer { target in
+                        let target = try #require(target.baseAddress)
                         for panel in 0..<panelCount {
                             let first = panel * Int(SK_PANEL)
                             sk_pack_panel(
-                                encoder.baseAddress! + first * width, width, Array(scales[first...]),
+                                encoder + first * width, width, Array(scales[first...]),
                                 min(Int(SK_PANEL), latents - first), width,
-                                target.baseAddress! + first * packedWidth)
+                                target + first * packedWidth)
                         }
                     }
                 }
@@ -212,9 +216,10 @@ import Testing
         let indices = (0..<count).map { _ in Int32(random.below(rows)) }
         var (dots, sum) = ([Float](), x)
         try withKernels(SK_PORTABLE) {
-            matrix.withUnsafeBufferPointer { matrix in
+            try matrix.withUnsafeBufferPointer { matrix in
+                let matrix = try #require(matrix.baseAddress)
                 for (index, weight) in zip(indices, weights) {
-                    let row = matrix.baseAddress! + Int(index) * width
+                    let row = matrix + Int(index) * width
                     dots.append(sk_dot(x, row, width))
                     sk_axpy(weight, row, &sum, width)
                 }

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import suture
 from kinds import DIRECT, exact
+
+import suture
 
 
 def start() -> suture.SAE:

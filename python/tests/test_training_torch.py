@@ -47,9 +47,7 @@ def parameters(sae: suture.SAE) -> dict[str, torch.Tensor]:
     return {name: torch.tensor(np.array(getattr(sae, name)), requires_grad=True) for name in NAMES}
 
 
-def pre_activations(
-    p: dict[str, torch.Tensor], x: torch.Tensor, sae: suture.SAE
-) -> torch.Tensor:
+def pre_activations(p: dict[str, torch.Tensor], x: torch.Tensor, sae: suture.SAE) -> torch.Tensor:
     encoded = x - p["b_dec"] if sae.apply_b_dec_to_input else x
     return encoded @ p["W_enc"] + p["b_enc"]
 
