@@ -17,6 +17,10 @@ demo: setup ## the main job: stitch two language models, carry an SAE across, wr
 	@.venv/bin/suture report $(PAIR)/small $(PAIR)/large --texts $(PAIR)/text/train.jsonl.gz \
 		--held-out $(PAIR)/text/heldout.jsonl.gz --out out/demo
 
+savings: setup ## train SAEs from random and transferred starts, write out/savings/savings.json and figures
+	@.venv/bin/suture savings $(PAIR)/small $(PAIR)/large --texts $(PAIR)/text/train.jsonl.gz \
+		--held-out $(PAIR)/text/heldout.jsonl.gz --out out/savings
+
 test: test-swift test-c test-python ## every test
 
 test-swift: packages ## Swift tests: numerics, domain, C interface
@@ -60,4 +64,4 @@ clean: ## remove what was built; .venv and out/ stay
 packages:
 	@tools/setup.sh packages
 
-.PHONY: help setup demo test test-swift test-c test-python check bench header lib ext wheel format clean packages
+.PHONY: help setup demo savings test test-swift test-c test-python check bench header lib ext wheel format clean packages

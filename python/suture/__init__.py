@@ -72,7 +72,7 @@ __all__ = [
 
 def __getattr__(name: str) -> ModuleType:
     # They need torch and more, which nothing else here does.
-    if name in ("models", "report"):
+    if name in ("models", "report", "savings"):
         from importlib import import_module
 
         return import_module(f"suture.{name}")

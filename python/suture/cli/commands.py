@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import suture
-from suture.cli import inputs, training
+from suture.cli import experiments, inputs, training
 
 Command = tuple[Callable[[ArgumentParser], None], Callable[[Namespace], dict[str, Any]], str, str]
 
@@ -243,45 +243,6 @@ def _info(options: Namespace) -> dict[str, Any]:
     }
 
 
-# -- report --------------------------------------------------------------------------------------
-
-
-def _report_options(parser: ArgumentParser) -> None:
-    from suture.report.settings import Settings
-
-    parser.add_argument("model_a", type=Path, help="folder of model A, usually the smaller one")
-    parser.add_argument("model_b", type=Path, help="folder of model B, with the same tokenizer")
-    parser.add_argument("--texts", type=Path, nargs="+", required=True, help="texts to fit on")
-    parser.add_argument("--held-out", type=Path, nargs="+", required=True, help="texts to judge by")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the report")
-    for field in fields(Settings):
-        kind = float if field.name in ("alpha", "lr") else int
-        parser.add_argument(
-            f"--{field.name.replace('_', '-')}",
-            type=kind,
-            default=field.default,
-            help=f"({'picked' if field.default is None else field.default})",
-        )
-
-
-def _report(options: Namespace) -> dict[str, Any]:
-    from suture import report
-
-    settings = report.Settings(
-        **{field.name: getattr(options, field.name) for field in fields(report.Settings)}
-    )
-    results = report.write(
-        options.model_a,
-        options.model_b,
-        options.texts,
-        options.held_out,
-        options.out,
-        settings=settings,
-        progress=not options.quiet,
-    )
-    return dict(results) if options.json else dict(results["verdicts"])
-
-
 COMMANDS: dict[str, Command] = {
     "extract": (
         _extract_options,
@@ -320,9 +281,15 @@ COMMANDS: dict[str, Command] = {
         "suture info stitch.safetensors",
     ),
     "report": (
-        _report_options,
-        _report,
+        experiments.report_options,
+        experiments.report,
         "run the whole experiment on a pair of models and write a report",
         "suture report models/small models/large --texts t.jsonl --held-out h.jsonl --out out",
+    ),
+    "savings": (
+        experiments.savings_options,
+        experiments.savings,
+        "measure what transferred starts save when SAEs are trained, and draw it",
+        "suture savings models/small models/large --texts t.jsonl --held-out h.jsonl --out out",
     ),
 }

@@ -3,59 +3,20 @@
 
 from __future__ import annotations
 
-import io
-import re
 from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 
-INK = "#1d2733"
-MUTED = "#8a97a6"
-BLUE = "#2f6fab"
-TEAL = "#2a9d8f"
-AMBER = "#e09f3e"
-GREY = "#b8c2cc"
-
-_STYLE: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "suture",
-    "font.family": "sans-serif",
-    "font.sans-serif": ["Helvetica", "Arial", "DejaVu Sans"],
-    "font.size": 11,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-}
-
-
-def _figure(height: float) -> Figure:
-    # Narrow enough that its text is still readable when a phone scales it down.
-    return Figure(figsize=(5.4, height), layout="constrained")
-
-
-def _svg(figure: Figure, description: str) -> str:
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    # The page decides the width; the view box keeps the proportions.
-    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
-    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
-    return text.replace("<svg ", f'<svg role="img" aria-label="{description}" ', 1)
+from suture.report.drawing import AMBER, BLUE, GREY, INK, STYLE, TEAL, figure, svg
 
 
 def svcca_grid(svcca: dict[str, Any]) -> str:
     """Heat map of mean canonical correlations, A's layers down, B's across."""
     grid = np.asarray(svcca["grid"])
-    with matplotlib.rc_context(_STYLE):
-        figure = _figure(0.9 + 0.5 * grid.shape[0])
-        axes = figure.subplots()
+    with matplotlib.rc_context(STYLE):
+        drawing = figure(0.9 + 0.5 * grid.shape[0])
+        axes = drawing.subplots()
         image = axes.imshow(grid, cmap="YlGnBu", vmin=0, vmax=1, aspect="auto")
         for (row, column), value in np.ndenumerate(grid):
             axes.text(
@@ -79,8 +40,8 @@ def svcca_grid(svcca: dict[str, Any]) -> str:
         axes.set_xlabel("layer of B")
         axes.set_ylabel("layer of A")
         axes.spines[:].set_visible(False)
-        figure.colorbar(image, ax=axes, label="mean canonical correlation", shrink=0.9)
-        return _svg(figure, "Heat map of SVCCA between the layers of A and B")
+        drawing.colorbar(image, ax=axes, label="mean canonical correlation", shrink=0.9)
+        return svg(drawing, "Heat map of SVCCA between the layers of A and B")
 
 
 def losses(table1: dict[str, Any]) -> str:
@@ -89,9 +50,9 @@ def losses(table1: dict[str, Any]) -> str:
     values = [table1["losses"][name]["loss"] for name in names]
     changes = [table1["losses"][name]["relative_change"] for name in names]
     colors = [GREY if change is None else BLUE for change in changes]
-    with matplotlib.rc_context(_STYLE):
-        figure = _figure(2.9)
-        axes = figure.subplots()
+    with matplotlib.rc_context(STYLE):
+        drawing = figure(2.9)
+        axes = drawing.subplots()
         bars = axes.barh(names, values, color=colors, height=0.66)
         labels = [
             f"{value:.3f}" + ("" if change is None else f"  ({change:+.1%})")
@@ -102,7 +63,7 @@ def losses(table1: dict[str, Any]) -> str:
         axes.invert_yaxis()
         axes.set_xlabel("next-token loss on held-out text (nats)")
         axes.tick_params(axis="y", length=0)
-        return _svg(figure, "Bars of next-token losses with and without the stitch")
+        return svg(drawing, "Bars of next-token losses with and without the stitch")
 
 
 def transfer(table2: list[dict[str, Any]]) -> str:
@@ -114,9 +75,9 @@ def transfer(table2: list[dict[str, Any]]) -> str:
     ]
     labels = [row["label"] for row in table2]
     colors = [GREY, TEAL, AMBER][: len(labels)]
-    with matplotlib.rc_context(_STYLE):
-        figure = _figure(3.4)
-        for axes, (key, title, pattern) in zip(figure.subplots(1, 3), panels, strict=True):
+    with matplotlib.rc_context(STYLE):
+        drawing = figure(3.4)
+        for axes, (key, title, pattern) in zip(drawing.subplots(1, 3), panels, strict=True):
             values = [row[key] for row in table2]
             bars = axes.bar(range(len(values)), values, color=colors, width=0.7)
             axes.bar_label(bars, [pattern.format(v) for v in values], padding=3, fontsize=10)
@@ -127,7 +88,7 @@ def transfer(table2: list[dict[str, Any]]) -> str:
             axes.set_ylim(0, 1.2 * max(*values, least))
             axes.set_yticks([])
             axes.spines["left"].set_visible(False)
-        return _svg(figure, "Bars comparing the original, the transferred and a random SAE")
+        return svg(drawing, "Bars comparing the original, the transferred and a random SAE")
 
 
 def objective(stitch: dict[str, Any]) -> str:
@@ -143,9 +104,9 @@ def objective(stitch: dict[str, Any]) -> str:
         ("after", "fitted", BLUE),
         ("held_out", "held out", TEAL),
     ]
-    with matplotlib.rc_context(_STYLE):
-        figure = _figure(3.3)
-        axes = figure.subplots()
+    with matplotlib.rc_context(STYLE):
+        drawing = figure(3.3)
+        axes = drawing.subplots()
         width = 0.27
         for offset, (key, label, color) in enumerate(series):
             values = [stitch[key][term] for term, _ in terms]
@@ -155,18 +116,18 @@ def objective(stitch: dict[str, Any]) -> str:
         axes.set_ylabel("mean squared error")
         axes.legend(frameon=False, loc="upper right", fontsize=10)
         axes.margins(y=0.25)
-        return _svg(figure, "Terms of the stitching objective before and after the fit")
+        return svg(drawing, "Terms of the stitching objective before and after the fit")
 
 
 def training(history: list[dict[str, Any]]) -> str:
     """Explained variance over tokens while the SAE trained."""
     tokens = [row["tokens"] / 1e6 for row in history]
-    with matplotlib.rc_context(_STYLE):
-        figure = _figure(2.7)
-        axes = figure.subplots()
+    with matplotlib.rc_context(STYLE):
+        drawing = figure(2.7)
+        axes = drawing.subplots()
         axes.plot(tokens, [row["explained_variance"] for row in history], color=TEAL, linewidth=2)
         axes.set_ylim(0, 1)
         axes.set_xlabel("tokens seen (millions)")
         axes.set_ylabel("explained variance")
         axes.grid(axis="y", color="#e5eaef")
-        return _svg(figure, "Explained variance during training")
+        return svg(drawing, "Explained variance during training")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What the experiment can be told. Token counts are upper limits."""
+class PairSettings:
+    """What every experiment on a pair of models can be told. Token counts are upper limits."""
 
     #: Tokens a sequence.
     context: int = 128
@@ -18,32 +18,56 @@ class Settings:
     #: Layer of B; None picks it by SVCCA, embeddings excluded.
     layer_b: int | None = None
     svcca_tokens: int = 50_000
+    #: Tokens to fit and train on; a longer training sees them several times.
     fit_tokens: int = 800_000
+    #: Tokens among them that the stitch is fitted on; None: all.
+    stitch_tokens: int | None = None
     held_out_tokens: int = 200_000
-    loss_tokens: int = 60_000
     #: Weight of the stitch's inversion terms.
     alpha: float = 1.0
-    d_sae: int = 4096
     k: int = 32
+    #: Tokens a SAE is trained on.
     sae_tokens: int = 2_000_000
-    lr: float = 2e-3
     batch_size: int = 4096
+
+    def __post_init__(self) -> None:
+        """Refuses at once what a later step would refuse after minutes of work."""
+        for name in ("context", "svcca_tokens", "fit_tokens", "held_out_tokens"):
+            at_least(name, getattr(self, name), 2)
+        if self.stitch_tokens is not None:
+            at_least("stitch_tokens", self.stitch_tokens, 2)
+        for name in ("k", "sae_tokens", "batch_size"):
+            at_least(name, getattr(self, name), 1)
+        if not 0 <= self.alpha < math.inf:
+            raise ValueError(f"alpha is {self.alpha}, expected a finite number of at least 0")
+
+
+@dataclass(frozen=True)
+class Settings(PairSettings):
+    """What the main experiment can be told."""
+
+    loss_tokens: int = 60_000
+    d_sae: int = 4096
+    lr: float = 2e-3
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Refuses at once what a later step would refuse after minutes of work."""
-        for name in ("context", "svcca_tokens", "fit_tokens", "held_out_tokens", "loss_tokens"):
-            _at_least(name, getattr(self, name), 2)
-        for name in ("d_sae", "k", "sae_tokens", "batch_size"):
-            _at_least(name, getattr(self, name), 1)
+        super().__post_init__()
+        at_least("loss_tokens", self.loss_tokens, 2)
+        at_least("d_sae", self.d_sae, 1)
         if self.k > self.d_sae:
             raise ValueError(f"k is {self.k}, expected at most d_sae = {self.d_sae}")
-        if not 0 <= self.alpha < math.inf:
-            raise ValueError(f"alpha is {self.alpha}, expected a finite number of at least 0")
-        if not 0 < self.lr < math.inf:
-            raise ValueError(f"lr is {self.lr}, expected a finite number above 0")
+        positive("lr", self.lr)
 
 
-def _at_least(name: str, value: int, least: int) -> None:
+def at_least(name: str, value: int, least: int) -> None:
+    """Refuses a smaller value."""
     if value < least:
         raise ValueError(f"{name} is {value}, expected at least {least}")
+
+
+def positive(name: str, value: float) -> None:
+    """Refuses what is not a finite number above 0."""
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} is {value}, expected a finite number above 0")

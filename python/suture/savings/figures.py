@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The experiment's figures, each as one SVG element."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import PercentFormatter
+
+from suture.report.drawing import AMBER, BLUE, GREY, INK, MUTED, STYLE, TEAL, figure, svg
+from suture.savings.pipeline import ARMS
+
+COLORS = {"random": MUTED, "transferred": BLUE, "refitted": TEAL, "random_refitted": AMBER}
+STYLES: tuple[Any, ...] = ("-", "--", ":", "-.")
+
+
+def draw(found: dict[str, Any]) -> dict[str, str]:
+    """All figures by name, from the content of `savings.json`."""
+    with matplotlib.rc_context(STYLE):
+        return {
+            "saved": saved(found),
+            "curves": curves(found),
+            "thresholds": thresholds(found),
+            "frontier": frontier(found),
+            "cosine": cosine(found),
+        }
+
+
+def saved(found: dict[str, Any]) -> str:
+    """Share of operations saved to reach the random start's end, by width and start."""
+    rows = [row for row in found["summary"] if "saved" in row]
+    widths = _widths(found)
+    arms = [arm for arm in ARMS if any(row["arm"] == arm for row in rows)]
+    drawing = figure(3.4)
+    axes = drawing.subplots()
+    place = 0.8 / len(arms)
+    for row in rows:
+        value = row["saved"]["held_out"]
+        if value is None:
+            continue
+        x = widths.index(row["d_sae"]) + (arms.index(row["arm"]) - (len(arms) - 1) / 2) * place
+        ends = [[value["median"] - value["min"]], [value["max"] - value["median"]]]
+        axes.bar(x, value["median"], 0.9 * place, color=COLORS[row["arm"]])
+        axes.errorbar(x, value["median"], yerr=ends, color=INK, capsize=3, linewidth=1)
+        axes.annotate(
+            f"{value['median']:.0%}",
+            (x, max(value["max"], 0)),
+            (0, 4),
+            textcoords="offset points",
+            ha="center",
+            fontsize=10,
+        )
+    axes.axhline(0, color=MUTED, linewidth=0.8)
+    axes.set_xticks(range(len(widths)), [f"{width:,} latents" for width in widths])
+    axes.set_ylim(top=1.08)
+    axes.set_ylabel("FLOPs saved")
+    axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
+    axes.tick_params(axis="x", length=0)
+    _legend(drawing, arms)
+    return svg(drawing, "Bars of the share of FLOPs saved, by width and start")
+
+
+def curves(found: dict[str, Any]) -> str:
+    """Held-out explained variance over operations, a panel for each width."""
+    widths = _widths(found)
+    drawing = figure(0.6 + 2.3 * len(widths))
+    panels = drawing.subplots(len(widths), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, width in zip(panels, widths, strict=True):
+        for curve in found["curves"]:
+            if curve["d_sae"] != width:
+                continue
+            color = COLORS[curve["arm"]]
+            # A random start begins at no cost, which a logarithm cannot show.
+            kept = [i for i, cost in enumerate(curve["flops"]) if cost > 0]
+            flops, middle, low, high = (
+                [curve[name][i] for i in kept] for name in ("flops", "median", "min", "max")
+            )
+            axes.fill_between(flops, low, high, color=color, alpha=0.2, linewidth=0)
+            axes.plot(flops, middle, color=color, linewidth=1.8)
+        _grid(axes)
+        axes.set_xscale("log")
+        axes.set_ylim(0.3, 1)
+        axes.set_title(f"{width:,} latents", fontsize=11, loc="left")
+        axes.set_ylabel("explained variance")
+    panels[-1].set_xlabel("FLOPs, those of the start included")
+    _legend(drawing, _arms(found))
+    return svg(drawing, "Held-out explained variance over FLOPs, by width and start")
+
+
+def thresholds(found: dict[str, Any]) -> str:
+    """Share saved at each level of explained variance (Fig. 2a)."""
+    widths = _widths(found)
+    arms = [arm for arm in _arms(found) if arm != "random"]
+    drawing = figure(4.0)
+    axes = drawing.subplots()
+    low = 0.0
+    for arm in arms:
+        for width, style in zip(widths, STYLES, strict=False):
+            rows = [
+                row for row in found["thresholds"] if (row["arm"], row["d_sae"]) == (arm, width)
+            ]
+            if not rows:
+                continue
+            levels, values = (
+                [row["level"] for row in rows],
+                [row["median"] for row in rows],
+            )
+            low = min(low, *values)
+            axes.plot(levels, values, color=COLORS[arm], linestyle=style, linewidth=1.8)
+    axes.axhspan(0.3, 0.5, color=GREY, alpha=0.3, linewidth=0)
+    axes.axhline(0, color=MUTED, linewidth=0.8)
+    # What costs more than twice as much leaves the picture.
+    axes.set_ylim(max(low, -1) - 0.05, 1.02)
+    axes.set_xlabel("held-out explained variance to reach")
+    axes.set_ylabel("FLOPs saved")
+    axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
+    _grid(axes)
+    styles = [
+        Line2D([], [], color=INK, linestyle=style, label=f"{width:,}")
+        for width, style in zip(widths, STYLES, strict=False)
+    ]
+    axes.legend(handles=styles, frameon=False, title="latents", fontsize=10, loc="lower left")
+    _legend(drawing, arms)
+    return svg(drawing, "Share of FLOPs saved over the explained variance to reach")
+
+
+def frontier(found: dict[str, Any]) -> str:
+    """Unexplained variance over operations, all widths, and the lines (Fig. 1c)."""
+    drawing = figure(3.8)
+    axes = drawing.subplots()
+    for line in found["lines"]:
+        color = COLORS[line["arm"]]
+        axes.plot(line["flops"], line["fvu"], "o", color=color, markersize=4, alpha=0.7)
+        if line["A"] is not None:
+            ends = np.array([line["flops"][0], line["flops"][-1]])
+            axes.plot(ends, line["A"] * ends ** -line["beta"], color=color, linewidth=1.8)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:.2f}")
+    axes.yaxis.set_minor_formatter("{x:.2f}")
+    axes.set_xlabel("FLOPs, those of the start included")
+    axes.set_ylabel("variance unexplained")
+    _grid(axes)
+    _legend(drawing, [line["arm"] for line in found["lines"]])
+    return svg(drawing, "Frontier of unexplained variance over FLOPs, with fitted lines")
+
+
+def cosine(found: dict[str, Any]) -> str:
+    """How far decoder rows turned from their start, without dead latents (Fig. 2b)."""
+    widths = _widths(found)
+    drawing = figure(0.6 + 1.6 * len(widths))
+    panels = drawing.subplots(len(widths), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, width in zip(panels, widths, strict=True):
+        for row in found["summary"]:
+            if row["d_sae"] != width:
+                continue
+            counts = np.asarray(row["cosine_counts"], float)
+            edges = np.linspace(-1, 1, len(counts) + 1)
+            axes.stairs(
+                counts / max(counts.sum(), 1), edges, color=COLORS[row["arm"]], linewidth=1.8
+            )
+        axes.set_xlim(-0.3, 1)
+        axes.set_title(f"{width:,} latents", fontsize=11, loc="left")
+        axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
+        axes.set_ylabel("of latents")
+    panels[-1].set_xlabel("cosine of a decoder row to its start")
+    _legend(drawing, _arms(found))
+    return svg(drawing, "Distribution of cosines between decoder rows and their start")
+
+
+def _widths(found: dict[str, Any]) -> list[int]:
+    return list(dict.fromkeys(row["d_sae"] for row in found["summary"]))
+
+
+def _arms(found: dict[str, Any]) -> list[str]:
+    return list(dict.fromkeys(row["arm"] for row in found["summary"]))
+
+
+def _grid(axes: Axes) -> None:
+    axes.grid(color="#e5eaef", linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def _legend(drawing: Any, arms: list[str]) -> None:
+    handles = [Line2D([], [], color=COLORS[arm], linewidth=3, label=ARMS[arm]) for arm in arms]
+    drawing.legend(
+        handles=handles,
+        loc="outside upper center",
+        ncols=min(2, len(handles)),
+        frameon=False,
+        fontsize=10,
+    )

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the experiment on training costs can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from suture.report.settings import PairSettings, at_least, positive
+
+
+@dataclass(frozen=True)
+class Settings(PairSettings):
+    """What the experiment can be told; `sae_tokens` goes for SAEs on A and on B alike."""
+
+    fit_tokens: int = 1_900_000
+    stitch_tokens: int | None = 100_000
+    refit_tokens: int = 100_000
+    #: Rows, taken evenly from the held-out ones, that judge a SAE while it trains.
+    checkpoint_rows: int = 4096
+    widths: tuple[int, ...] = (4096, 8192, 16384)
+    #: Repetitions: SAE on A, random start and order of the tokens.
+    seeds: int = 3
+    sae_tokens: int = 500_000
+    batch_size: int = 1024
+    #: Learning rates tried at the first width. Each start is trained at the one that suits it best.
+    lrs: tuple[float, ...] = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
+    #: Learning rate of the SAEs on A.
+    lr_a: float = 4e-3
+
+    def __post_init__(self) -> None:
+        """Refuses at once what a later step would refuse after minutes of work."""
+        super().__post_init__()
+        for name in ("checkpoint_rows", "refit_tokens", "seeds"):
+            at_least(name, getattr(self, name), 1)
+        for name in ("widths", "lrs"):
+            if not getattr(self, name):
+                raise ValueError(f"{name} is empty, expected at least one number")
+        for lr in self.lrs:
+            positive("lrs", lr)
+        positive("lr_a", self.lr_a)
+        for width in self.widths:
+            if width < self.k:
+                raise ValueError(f"widths holds {width}, expected at least k = {self.k}")
