@@ -569,10 +569,10 @@ suture_status suture_trainer_gradients(const suture_trainer *trainer, const sutu
 /// the step: where batches are of one size, the mean of theirs.
 ///
 /// firings ((d_sae), each >= 0), added up over the batches, tells which latents were active, for
-/// the count of dead ones; NULL takes for active what has a gradient of b_enc other than 0.
-/// BatchTopK's threshold stays: it is of a batch that is not known here. After
-/// suture_trainer_gradients() on the rows of a step the weights are those that
-/// suture_trainer_step() leaves, bit for bit.
+/// the count of dead ones; NULL takes for active what has a gradient of b_enc other than 0, which
+/// with aux_loss_coefficient dead ones have too. BatchTopK's threshold stays: it is of a batch that
+/// is not known here. After suture_trainer_gradients() on the rows of a step the weights are those
+/// that suture_trainer_step() leaves, bit for bit.
 ///
 /// out (NULL for none; set out->struct_size first) gets all steps and tokens, dead latents,
 /// learning rate and seconds; the loss, explained variance and l0 are NaN.

@@ -190,7 +190,8 @@ public func suture_trainer_gradients(
 /// batches are of one size, the mean of theirs.
 ///
 /// firings ((d_sae), each >= 0), added up over the batches, tells which latents were active, for the count
-/// of dead ones; NULL takes for active what has a gradient of b_enc other than 0. BatchTopK's threshold
+/// of dead ones; NULL takes for active what has a gradient of b_enc other than 0, which with
+/// aux_loss_coefficient dead ones have too. BatchTopK's threshold
 /// stays: it is of a batch that is not known here. After
 /// suture_trainer_gradients() on the rows of a step the weights are those that
 /// suture_trainer_step() leaves, bit for bit.

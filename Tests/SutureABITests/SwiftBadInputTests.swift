@@ -156,8 +156,10 @@ private let autoencoders: [BadInput] = [
     BadInput(.invalidArgument, "rows", "-1", what: "negative rows") {
         _ = try SparseCodes(dSAE: 8, rows: -1, width: 1, indices: [0], values: [1])
     },
-    BadInput(.unsupported, "jumprelu", what: "no random start for JumpReLU") {
-        _ = try SAE.random(dIn: 3, dSAE: 8, architecture: .jumpReLU(threshold: matrix(1, 8)), seed: 0)
+    BadInput(.unsupported, "gated", what: "no random start for Gated") {
+        let row = try matrix(1, 8)
+        _ = try SAE.random(
+            dIn: 3, dSAE: 8, architecture: .gated(gateBias: row, magnitudeBias: row, magnitudeScale: row), seed: 0)
     },
     BadInput(.invalidArgument, "d_in", "0", what: "a random start without inputs") {
         _ = try SAE.random(dIn: 0, dSAE: 8, architecture: .relu, seed: 0)
@@ -181,7 +183,14 @@ private let autoencoders: [BadInput] = [
     },
     BadInput(.io, "no/such", what: "no such SAE") { _ = try SAE(folder: "/no/such/sae") },
     BadInput(.io, "null/sae", what: "nowhere to save a SAE") { try sae().save(to: "/dev/null/sae") },
-    BadInput(.unsupported, "ReLU", what: "training of ReLU") { _ = try Trainer(sae(.relu)) },
+    BadInput(.invalidArgument, "k", what: "training of BatchTopK without k") {
+        _ = try Trainer(sae(.batchTopK(threshold: 1)))
+    },
+    BadInput(.invalidArgument, "l0_coefficient", "relu", what: "an option of JumpReLU for ReLU") {
+        var options = TrainingOptions()
+        options.l0Coefficient = 1
+        _ = try Trainer(sae(.relu), options: options)
+    },
     BadInput(.invalidArgument, "lr", "nan", what: "step size NaN") {
         var options = TrainingOptions()
         options.learningRate = .nan

@@ -208,7 +208,8 @@ class Trainer:
                 step: where batches are of one size, the mean of theirs.
             tokens: how many these are.
             firings: (d_sae) int64, those of `step_grad` added up, for the count of dead latents;
-                None takes for active what has a gradient of b_enc other than 0.
+                None takes for active what has a gradient of b_enc other than 0, which dead ones
+                have too where there is an auxiliary loss.
 
         Returns:
             steps, tokens, dead, lr and seconds, as `step` has them.

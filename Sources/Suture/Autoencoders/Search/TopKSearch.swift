@@ -13,13 +13,15 @@ final class TopKSearch: Sendable {
     let blockRows: Int
     let k: Int
     private let scores: LatentScores
+    /// Whether what is not above 0 need not be found.
+    private let activeOnly: Bool
     private let pool: ScratchPool<SearchScratch>
 
     /// Errors of rounded scores are about normal: beyond five standard deviations is one in 3.5 million.
     private static var errorMargin: Float { 5 }
 
-    init(dIn: Int, dSAE: Int, k: Int, blockRows: Int) {
-        (self.k, self.blockRows) = (k, blockRows)
+    init(dIn: Int, dSAE: Int, k: Int, blockRows: Int, activeOnly: Bool = true) {
+        (self.k, self.blockRows, self.activeOnly) = (k, blockRows, activeOnly)
         scores = LatentScores(dIn: dIn, dSAE: dSAE)
         let keep = min(dSAE, k + k / 2 + 16)
         pool = ScratchPool { try SearchScratch(rows: blockRows, dIn: dIn, dSAE: dSAE, keep: keep) }
@@ -72,8 +74,7 @@ final class TopKSearch: Sendable {
         }
         let deviation = (squares / Float(first)).squareRoot()
         let margin = deviation > 0 ? Self.errorMargin * deviation + 8 * abs(least).ulp : 0
-        // Only what is above 0 is active.
-        let floor = max(least, 0) - margin
+        let floor = (activeOnly ? max(least, 0) : least) - margin
         let bar = scratch.bar(row)
         guard bar < floor || (bar == floor && margin == 0) else { return nil }
         guard edge > floor else { return first }

@@ -13,6 +13,8 @@ struct ForwardPass {
     let norms: UnsafePointer<Float>?
     let largest: LargestPreActivation
     let activation: any TrainedActivation
+    /// Where the auxiliary loss is to be computed.
+    let dead: DeadLatents?
     let pulse: Pulse
 
     /// Tokens as float32, less b_dec where the encoder wants that.
@@ -81,5 +83,6 @@ struct ForwardPass {
             sums.pointer[4] += Double(active)
             try pulse.beat(row)
         }
+        if let dead, let auxiliary = memory.auxiliary { try decodeDead(dead, auxiliary, block) }
     }
 }

@@ -47,7 +47,10 @@ extension StepMemory: LatentGradients {
         return Float(sum)
     }
 
-    func mayHaveGradient(_ latent: Int) -> Bool { groups[latent + 1] > groups[latent] }
+    func mayHaveGradient(_ latent: Int) -> Bool {
+        if let starts = auxiliary?.groups.starts, starts[latent + 1] > starts[latent] { return true }
+        return groups[latent + 1] > groups[latent]
+    }
 
     // With thresholds there are entries that are not active.
     func fired(_ latent: Int) -> Bool {

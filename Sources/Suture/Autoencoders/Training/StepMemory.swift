@@ -18,13 +18,13 @@ final class StepMemory: @unchecked Sendable {
     /// Sparse codes of each block.
     let codes: [BlockCodes]
     private let sums: Buffer<Double>
-    private let starts: Buffer<Int>
-    /// Active latents of each segment of blocks, counted by latent.
-    private let segmentCounts: Buffer<Int32>
-    private var grouped: GroupedCodes
-
-    /// Segments that are grouped side by side: a fixed number, so that little memory goes into counts.
-    private static var segments: Int { 8 }
+    private let latents: LatentGroups
+    private var spareAuxiliary: AuxiliaryMemory?
+    /// In a step with dead latents, where the options want the auxiliary loss.
+    private(set) var auxiliary: AuxiliaryMemory?
+    /// What multiplies the squares of the auxiliary loss.
+    var auxiliaryWeight: Float = 0
+    var normPull: NormPull?
 
     /// - Parameters:
     ///   - active: latents a token that there is room for to begin with.
@@ -42,27 +42,21 @@ final class StepMemory: @unchecked Sendable {
         codes = try (0..<blocks).map { _ in try BlockCodes(tokens: width, slots: width * active, thresholds: thresholds)
         }
         sums = try Buffer(zeros: blocks * BlockSums.width(dIn))
-        starts = try Buffer(zeros: dSAE + 1)
-        segmentCounts = try Buffer(zeros: Self.segments * dSAE)
-        grouped = try GroupedCodes(capacity * active, thresholds: thresholds)
+        latents = try LatentGroups(dSAE: dSAE, slots: capacity * active, thresholds: thresholds)
     }
-
-    var normPull: NormPull?
 
     /// (rows, d_in): what enters the encoder, so x - b_dec where b_dec is subtracted.
     var input: UnsafeMutablePointer<Float> { inputMemory.pointer }
     /// (rows, d_in): x_hat - x.
     var error: UnsafeMutablePointer<Float> { errorMemory.pointer }
     /// (d_sae + 1): where each latent's part of the grouped arrays begins.
-    var groups: UnsafePointer<Int> { UnsafePointer(starts.pointer) }
+    var groups: UnsafePointer<Int> { latents.starts }
     /// Token of each active latent (in order), its activation times 2 / rows, and its slope: latent by
     /// latent.
-    var groupedTokens: UnsafePointer<Int32> { UnsafePointer(grouped.tokens.pointer) }
-    var groupedValues: UnsafePointer<Float> { UnsafePointer(grouped.values.pointer) }
-    var groupedSlopes: UnsafePointer<Float> { UnsafePointer(grouped.slopes.pointer) }
-    var groupedThresholdSlopes: UnsafePointer<Float>? {
-        grouped.thresholdSlopes.map { UnsafePointer($0.pointer) }
-    }
+    var groupedTokens: UnsafePointer<Int32> { latents.tokens }
+    var groupedValues: UnsafePointer<Float> { latents.values }
+    var groupedSlopes: UnsafePointer<Float> { latents.slopes }
+    var groupedThresholdSlopes: UnsafePointer<Float>? { latents.thresholdSlopes }
 
     var blocks: Int { (rows + blockRows - 1) / blockRows }
 
@@ -72,6 +66,7 @@ final class StepMemory: @unchecked Sendable {
     /// Makes ready for a step on `count` tokens, at most `capacity`.
     func begin(_ count: Int) {
         rows = count
+        auxiliary = nil
         for block in codes { block.clear() }
     }
 
@@ -79,56 +74,22 @@ final class StepMemory: @unchecked Sendable {
         BlockSums(pointer: sums.pointer + block * BlockSums.width(dIn), dIn: dIn)
     }
 
-    /// Groups the active latents of all tokens by latent (a counting sort), so that each latent's
-    /// gradients can be summed by itself and in the order of the tokens.
+    /// Memory for the auxiliary loss, made when it is first needed.
+    func takeAuxiliary(k: Int) throws -> AuxiliaryMemory {
+        let taken =
+            try spareAuxiliary
+            ?? AuxiliaryMemory(capacity: capacity, dIn: dIn, dSAE: dSAE, k: k, blockRows: blockRows)
+        (spareAuxiliary, auxiliary) = (taken, taken)
+        return taken
+    }
+
+    /// Groups the active latents of all tokens by latent, and those of the auxiliary loss.
     func group() throws {
-        let total = codes[..<blocks].reduce(0) { $0 + $1.count }
-        if total > grouped.count {
-            grouped = try GroupedCodes(total + total / 4, thresholds: grouped.thresholdSlopes != nil)
-        }
-        let blocksEach = (blocks + Self.segments - 1) / Self.segments
-        let segments = (blocks + blocksEach - 1) / blocksEach
-        try parallelFor(segments) { [self] segment in
-            let counts = segmentCounts.pointer + segment * dSAE
-            counts.update(repeating: 0, count: dSAE)
-            for block in segment * blocksEach..<min((segment + 1) * blocksEach, blocks) {
-                for token in 0..<codes[block].tokens {
-                    let entries = codes[block].entries(token)
-                    for slot in 0..<entries.count { counts[Int(entries.indices[slot])] += 1 }
-                }
-            }
-        }
-        // Counts become places: latent by latent, and within each segment by segment.
-        var place = 0
-        for latent in 0..<dSAE {
-            starts.pointer[latent] = place
-            for segment in 0..<segments {
-                let counts = segmentCounts.pointer + segment * dSAE
-                let count = Int(counts[latent])
-                counts[latent] = Int32(truncatingIfNeeded: place - starts.pointer[latent])
-                place += count
-            }
-        }
-        starts.pointer[dSAE] = place
         let scale = Float(2 / Double(rows))
-        try parallelFor(segments) { [self, grouped] segment in
-            let places = segmentCounts.pointer + segment * dSAE
-            for block in segment * blocksEach..<min((segment + 1) * blocksEach, blocks) {
-                for token in 0..<codes[block].tokens {
-                    let entries = codes[block].entries(token)
-                    for slot in 0..<entries.count {
-                        let latent = Int(entries.indices[slot])
-                        let place = starts.pointer[latent] + Int(places[latent])
-                        places[latent] += 1
-                        grouped.tokens.pointer[place] = Int32(truncatingIfNeeded: block * blockRows + token)
-                        grouped.values.pointer[place] = scale * entries.values[slot]
-                        grouped.slopes.pointer[place] = entries.slopes[slot]
-                        if let slopes = entries.thresholdSlopes {
-                            grouped.thresholdSlopes?.pointer[place] = slopes[slot]
-                        }
-                    }
-                }
-            }
+        try latents.group(codes[..<blocks], blockRows: blockRows, valueScale: scale)
+        if let auxiliary {
+            try auxiliary.groups.group(
+                auxiliary.codes[..<blocks], blockRows: blockRows, valueScale: auxiliaryWeight * scale)
         }
     }
 }
@@ -140,21 +101,4 @@ struct NormPull {
     let rows: UnsafePointer<Float>
     /// (d_sae)
     let norms: UnsafePointer<Float>
-}
-
-/// Active latents of a batch, latent by latent.
-private struct GroupedCodes: Sendable {
-    let count: Int
-    let tokens: Buffer<Int32>
-    let values: Buffer<Float>
-    let slopes: Buffer<Float>
-    let thresholdSlopes: Buffer<Float>?
-
-    init(_ count: Int, thresholds: Bool) throws {
-        self.count = count
-        tokens = try Buffer(count: count, for: "sparse codes")
-        values = try Buffer(count: count, for: "sparse codes")
-        slopes = try Buffer(count: count, for: "sparse codes")
-        thresholdSlopes = thresholds ? try Buffer(count: count, for: "sparse codes") : nil
-    }
 }

@@ -3,14 +3,14 @@
 /// Sums over one block of tokens, in float64.
 struct BlockSums {
     /// Squares of errors, inputs, activations and slopes; active latents; what the activation adds to the
-    /// loss; then two vectors.
+    /// loss; squares of errors and activations in the auxiliary loss; then two vectors.
     let pointer: UnsafeMutablePointer<Double>
     let dIn: Int
 
-    static func width(_ dIn: Int) -> Int { 6 + 2 * dIn }
+    static func width(_ dIn: Int) -> Int { 8 + 2 * dIn }
 
-    var input: UnsafeMutablePointer<Double> { pointer + 6 }
-    var error: UnsafeMutablePointer<Double> { pointer + 6 + dIn }
+    var input: UnsafeMutablePointer<Double> { pointer + 8 }
+    var error: UnsafeMutablePointer<Double> { pointer + 8 + dIn }
 
     func clear() { pointer.update(repeating: 0, count: Self.width(dIn)) }
 }
@@ -24,6 +24,10 @@ struct StepTotals {
     var active = 0.0
     /// What the activation adds to the loss.
     var penalty = 0.0
+    /// What multiplies the squares of the auxiliary loss.
+    let auxiliaryWeight: Double
+    var auxiliarySquares = 0.0
+    var auxiliaryValueSquares = 0.0
     /// Mean over tokens of |x - mean|².
     var variance = 0.0
     /// (d_in): x_hat - x, summed over tokens.
@@ -31,6 +35,7 @@ struct StepTotals {
 
     /// Adds up the sums of all blocks, in order: the same bits for any number of threads.
     init(_ memory: StepMemory) {
+        auxiliaryWeight = Double(memory.auxiliaryWeight)
         error = [Double](repeating: 0, count: memory.dIn)
         var input = [Double](repeating: 0, count: memory.dIn)
         for block in 0..<memory.blocks {
@@ -41,6 +46,8 @@ struct StepTotals {
             slopeSquares += part.pointer[3]
             active += part.pointer[4]
             penalty += part.pointer[5]
+            auxiliarySquares += part.pointer[6]
+            auxiliaryValueSquares += part.pointer[7]
             for i in 0..<memory.dIn {
                 input[i] += part.input[i]
                 error[i] += part.error[i]

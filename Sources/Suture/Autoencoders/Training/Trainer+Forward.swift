@@ -44,13 +44,16 @@ extension Trainer {
         memory.begin(order.count)
         activation.begin(rows: order.count, steps: steps)
         let encoder = encoderRows
+        let dead = try deadLatents(encoder)
+        memory.auxiliaryWeight = dead?.weight ?? 0
+        if let dead { _ = try memory.takeAuxiliary(k: dead.k) }
         let norms = decoderNorms.map { UnsafePointer($0.pointer) }
         memory.normPull = norms.map {
             NormPull(coefficient: activation.normCoefficient, rows: UnsafePointer(weights.decoder), norms: $0)
         }
         let pass = ForwardPass(
             memory: memory, tokens: tokens, order: order, weights: weights, encoder: encoder, norms: norms,
-            largest: encoderCopy.largestPreActivation(), activation: activation, pulse: pulse)
+            largest: encoderCopy.largestPreActivation(), activation: activation, dead: dead, pulse: pulse)
         let shared = Unchecked(pass)
         func forBlocks(_ body: @escaping @Sendable (_ pass: ForwardPass, _ block: Int) throws -> Void) throws {
             try parallelFor(memory.blocks, progress: pulse.repeated) { try body(shared.value, $0) }
@@ -100,7 +103,9 @@ extension Trainer {
         let decoderBound = scale * (totals.valueSquares * totals.errorSquares).squareRoot()
         let encoderBound = (totals.slopeSquares * max(totals.inputSquares, Double(rows))).squareRoot()
         let biasBound = scale * (totals.errorSquares * Double(rows)).squareRoot()
-        guard [decoderBound, encoderBound, biasBound].allSatisfy({ $0 < gradientLimit }) else {
+        let deadBound =
+            scale * totals.auxiliaryWeight * (totals.auxiliaryValueSquares * totals.auxiliarySquares).squareRoot()
+        guard [decoderBound, encoderBound, biasBound, deadBound].allSatisfy({ $0 < gradientLimit }) else {
             throw SutureError.numerical(
                 "the loss is \(totals.errorSquares / Double(rows)) at step \(steps + 1): training diverged; "
                     + "a smaller lr or a smaller scale of the activations may help")

@@ -55,6 +55,12 @@ extension StepMemory {
         let tokens = groupedTokens + first
         sk_gather_sum(input, dIn, tokens, groupedSlopes + first, count, encoder, dIn)
         sk_gather_sum(error, dIn, tokens, groupedValues + first, count, decoder, dIn)
+        if let auxiliary {
+            let entries = auxiliary.groups
+            let (first, count) = (entries.starts[latent], entries.starts[latent + 1] - entries.starts[latent])
+            sk_gather_sum(input, dIn, entries.tokens + first, entries.slopes + first, count, encoder, dIn)
+            sk_gather_sum(auxiliary.error, dIn, entries.tokens + first, entries.values + first, count, decoder, dIn)
+        }
         if let pull = normPull, pull.coefficient > 0, pull.norms[latent] > 0 {
             var sum = 0.0
             for entry in first..<first + count { sum += Double(groupedValues[entry]) }
@@ -68,6 +74,7 @@ extension StepMemory {
     func biasGradient(ofLatent latent: Int) -> Float {
         var sum = 0.0
         for entry in groups[latent]..<groups[latent + 1] { sum += Double(groupedSlopes[entry]) }
+        if let auxiliary { sum += auxiliary.groups.sumOfSlopes(latent) }
         return Float(sum)
     }
 }

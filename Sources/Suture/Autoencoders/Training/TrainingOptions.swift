@@ -110,6 +110,7 @@ public struct TrainingMetrics: Sendable, Equatable {
     mutating func take(_ totals: StepTotals, tokens: Int) {
         loss = totals.errorSquares / Double(tokens)
         sparsityLoss = totals.penalty / Double(tokens)
+        auxLoss = totals.auxiliaryWeight * totals.auxiliarySquares / Double(tokens)
         variance = totals.variance
         l0 = totals.active / Double(tokens)
     }
