@@ -338,6 +338,11 @@ void suture_sae_destroy(suture_sae *sae);
 /// token's scale as well, which suture_sae_decode() needs. *out is the caller's, to be released
 /// with suture_codes_destroy().
 ///
+/// The first call on a TopK SAE with 256 tokens or more makes a transposed copy of W_enc (and one
+/// in bfloat16 where the CPU is faster with it), which the SAE keeps. From then on a token's codes
+/// have the same bits in any call and on any CPU; calls with fewer tokens before that add up in
+/// another order, so that activations may differ in their last bits.
+///
 /// Errors: SUTURE_ERROR_INVALID_ARGUMENT for another shape, no rows, or a value that is not finite
 /// (the message names the first one); SUTURE_ERROR_NUMERICAL where a pre-activation is beyond
 /// float32; SUTURE_ERROR_CANCELLED; SUTURE_ERROR_OUT_OF_MEMORY.

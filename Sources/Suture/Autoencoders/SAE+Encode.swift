@@ -5,7 +5,9 @@ extension SAE {
     /// Encodes tokens: `f = activation(x W_enc + b_enc)`, with the options of this SAE. The result
     /// keeps only what is active; a dense (N, d_sae) matrix is never made.
     ///
-    /// The same bits for any number of threads. With a per-token normalisation the codes also carry
+    /// The same bits for any number of threads. The first call on a TopK SAE with 256 tokens or more
+    /// makes a copy of the encoder to search in, which the SAE keeps; from then on a token's codes have
+    /// the same bits in any call and on any CPU. With a per-token normalisation the codes also carry
     /// each token's scale and mean, which decoding needs.
     ///
     /// - Parameter x: (N, d_in), N >= 1.
