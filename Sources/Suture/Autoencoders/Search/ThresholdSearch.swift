@@ -17,6 +17,9 @@ final class ThresholdSearch: Sendable {
     private static var reach: Float { 8 }
     /// And by less than so many of those seen at the candidates it must not be.
     private static var least: Float { 5 }
+    /// A token may have few candidates, whose errors are large by chance: to them come so many whose errors
+    /// are as expected.
+    private static var expected: Float { 16 }
     /// Latents from which the mean squares of weights are taken.
     private static var sampled: Int { 256 }
 
@@ -89,7 +92,8 @@ final class ThresholdSearch: Sendable {
             above += value > (floor ?? bar) ? 1 : 0
         }
         guard count > 0 else { return 0 }
-        let deviation = (squares / Float(count)).squareRoot()
+        let usual = margin / Self.reach
+        let deviation = ((squares + Self.expected * usual * usual) / (Float(count) + Self.expected)).squareRoot()
         return max(Self.least * deviation, largest) <= margin ? above : nil
     }
 
