@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from test_training_torch import one_torch_thread
 
 import suture
 
@@ -19,6 +19,8 @@ with warnings.catch_warnings():
     import sae_lens.saes as lens
     from sae_lens.saes.sae import TrainStepInput
     from sae_lens.training.optim import CoefficientScheduler
+
+__all__ = ["one_torch_thread"]
 
 D_IN, D_SAE, TOKENS = 48, 320, 300
 K = 12
@@ -40,14 +42,6 @@ CASES: list[tuple[str, suture.TrainOptions, dict[str, Any]]] = [
     ("relu", {"l1_coefficient": 0.7, "decoder_norm": "free"}, {"l1_coefficient": 0.7}),
 ]
 LENS = {"batchtopk": "BatchTopK", "jumprelu": "JumpReLU", "relu": "Standard"}
-
-
-@pytest.fixture(autouse=True)
-def one_torch_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def names(architecture: str) -> tuple[str, ...]:

@@ -17,8 +17,8 @@ from test_training_architectures import (
     batch,
     lens,
     names,
-    one_torch_thread,
 )
+from test_training_torch import one_torch_thread
 
 import suture
 

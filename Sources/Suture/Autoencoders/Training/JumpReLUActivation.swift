@@ -47,10 +47,7 @@ final class TrainedThresholds: @unchecked Sendable {
 final class JumpReLUActivation: TrainedActivation, @unchecked Sendable {
     private let searcher: ThresholdSearch
     private let trained: TrainedThresholds
-    private let penalty: SparsityPenalty
-    private var coefficient: Float = 0
-    /// The same, divided by the tokens of the step.
-    private var share: Float = 0
+    private var penalty: SparsityPenalty
 
     init(_ search: ThresholdSearch, _ thresholds: TrainedThresholds, _ penalty: SparsityPenalty) {
         (searcher, trained, self.penalty) = (search, thresholds, penalty)
@@ -67,10 +64,7 @@ final class JumpReLUActivation: TrainedActivation, @unchecked Sendable {
             })
     }
 
-    func begin(rows: Int, steps: Int) {
-        coefficient = Float(penalty.coefficient(after: steps))
-        share = Float(penalty.coefficient(after: steps) / Double(rows))
-    }
+    func begin(rows: Int, steps: Int) { penalty.begin(rows: rows, steps: steps) }
 
     func search(
         _ count: Int, input: UnsafePointer<Float>, encoder: EncoderRows, codes: BlockCodes, beat: () throws -> Void
@@ -94,10 +88,10 @@ final class JumpReLUActivation: TrainedActivation, @unchecked Sendable {
         for slot in 0..<entries.count {
             let threshold = trained.values.pointer[Int(entries.indices[slot])]
             if windows[slot] != 0 {
-                windows[slot] = -(threshold * entries.slopes[slot] + share) / trained.bandwidth
+                windows[slot] = -(threshold * entries.slopes[slot] + penalty.share) / trained.bandwidth
             }
             if entries.values[slot] > 0 { active += 1 } else { entries.slopes[slot] = 0 }
         }
-        return Double(coefficient) * Double(active)
+        return Double(penalty.coefficient) * Double(active)
     }
 }

@@ -7,9 +7,7 @@
 /// are kept at norm 1 the weight is 1, and no gradient goes through it; with `DecoderNorm.free` one does.
 final class ReLUActivation: TrainedActivation, @unchecked Sendable {
     private let searcher: ThresholdSearch
-    private let penalty: SparsityPenalty
-    private var coefficient: Float = 0
-    private var share: Float = 0
+    private var penalty: SparsityPenalty
 
     init(_ search: ThresholdSearch, _ penalty: SparsityPenalty) { (searcher, self.penalty) = (search, penalty) }
 
@@ -17,10 +15,7 @@ final class ReLUActivation: TrainedActivation, @unchecked Sendable {
     var activeAtFirst: Int { 64 }
     func architecture() -> Architecture { .relu }
 
-    func begin(rows: Int, steps: Int) {
-        coefficient = Float(penalty.coefficient(after: steps))
-        share = Float(penalty.coefficient(after: steps) / Double(rows))
-    }
+    func begin(rows: Int, steps: Int) { penalty.begin(rows: rows, steps: steps) }
 
     func search(
         _ count: Int, input: UnsafePointer<Float>, encoder: EncoderRows, codes: BlockCodes, beat: () throws -> Void
@@ -30,15 +25,15 @@ final class ReLUActivation: TrainedActivation, @unchecked Sendable {
         }
     }
 
-    var normCoefficient: Float { coefficient }
+    var normCoefficient: Float { penalty.coefficient }
 
     func penalise(_ entries: CodeEntries, norms: UnsafePointer<Float>?) -> Double {
         var sum = 0.0
         for slot in 0..<entries.count {
             let norm = norms?[Int(entries.indices[slot])] ?? 1
             sum += Double(entries.values[slot]) * Double(norm)
-            entries.slopes[slot] += share * norm
+            entries.slopes[slot] += penalty.share * norm
         }
-        return Double(coefficient) * sum
+        return Double(penalty.coefficient) * sum
     }
 }
