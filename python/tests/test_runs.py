@@ -53,6 +53,14 @@ def same(a: suture.TrainRun, b: suture.TrainRun) -> None:
     assert plain(a.history) == plain(b.history)
 
 
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "topk": {"k": 3, "aux_loss_coefficient": 0.5, "dead_feature_window": 64},
+    "batchtopk": {"k": 3, "aux_loss_coefficient": 0.5, "dead_feature_window": 64},
+    "jumprelu": {"l0_coefficient": 0.1, "sparsity_warm_up_steps": 70},
+    "relu": {"l1_coefficient": 0.1, "sparsity_warm_up_steps": 70},
+}
+
+
 class Stop(Exception):
     pass
 
@@ -63,6 +71,27 @@ def stop_after(steps: int) -> Any:
             raise Stop
 
     return stop
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_architecture_is_resumed_to_the_bit(
+    architecture: Any, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    options = dict(ARCHITECTURES[architecture])
+    sae = suture.SAE.init(6, 24, architecture=architecture, k=options.pop("k", None), seed=1)
+    settings: dict[str, Any] = {"tokens": 3200, "log_every": 7} | SETTINGS | options
+    x = data(rng)
+    whole = suture.train(sae, x, **settings)
+    folder = tmp_path / "run"
+    with pytest.raises(Stop):
+        suture.train(
+            sae, x, checkpoint=folder, checkpoint_every=320, callback=stop_after(60), **settings
+        )
+    run = suture.resume(folder, x, progress=False)
+    assert isinstance(run, suture.TrainRun)
+    same(run, whole)
+    if architecture in ("batchtopk", "jumprelu"):
+        np.testing.assert_array_equal(run.sae.threshold, whole.sae.threshold)
 
 
 @pytest.mark.parametrize("kind", ["float32", "bfloat16", "memmap", "shards"])

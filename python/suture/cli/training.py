@@ -27,7 +27,20 @@ _SETTINGS: tuple[tuple[str, Any, tuple[str, ...] | None, str], ...] = (
         _train_options.NORMALIZATIONS,
         "scale activations while training (none)",
     ),
+    ("l0_coefficient", float, None, "jumprelu: weight of L0 in the loss (1)"),
+    ("l1_coefficient", float, None, "relu: weight of L1 in the loss (1)"),
+    ("bandwidth", float, None, "jumprelu: window of the thresholds' gradient (0.05)"),
+    ("sparsity_warm_up_steps", int, None, "steps in which that weight rises (0)"),
+    (
+        "aux_loss_coefficient",
+        float,
+        None,
+        "topk, batchtopk: weight of the loss of dead latents (0)",
+    ),
+    ("aux_k", int, None, "dead latents a token in it (d_in / 2)"),
+    ("dead_feature_window", int, None, "tokens without firing until a latent is dead (1000000)"),
 )
+_ARCHITECTURES = ("topk", "batchtopk", "jumprelu", "relu")
 
 
 def train_options(parser: ArgumentParser) -> None:
@@ -38,7 +51,12 @@ def train_options(parser: ArgumentParser) -> None:
         "--init", type=Path, help="start from this SAE, a transferred one for example"
     )
     parser.add_argument("--d-sae", type=int, default=4096, help="latents of a random start (4096)")
-    parser.add_argument("--k", type=int, default=32, help="active latents a token (32)")
+    parser.add_argument(
+        "--architecture", choices=_ARCHITECTURES, default="topk", help="of a random start (topk)"
+    )
+    parser.add_argument(
+        "--k", type=int, default=32, help="active latents a token, for topk and batchtopk (32)"
+    )
     parser.add_argument("--tokens", type=int, help="tokens to train on, in the whole run")
     parser.add_argument(
         "--explained-variance", type=float, help="stop where its moving average reaches this"
@@ -92,8 +110,8 @@ def _new(rows: Any, options: Namespace, settings: dict[str, Any]) -> suture.Trai
         start = suture.SAE.init(
             d_in=suture.width(rows),
             d_sae=options.d_sae,
-            architecture="topk",
-            k=options.k,
+            architecture=options.architecture,
+            k=options.k if options.architecture in ("topk", "batchtopk") else None,
             seed=options.seed,
         )
         source = inputs.source(options.acts, options.layer)
