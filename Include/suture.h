@@ -444,6 +444,12 @@ suture_status suture_stitch_transfer_sae(const suture_stitch *stitch, const sutu
 /// activation of a latent where it fires; so rows of latents that never fire stay. After a transfer
 /// this lets decoder rows leave the image of the stitch.
 ///
+/// With config->tied_rounds the encoder then follows, so many times: decoder norms move into the
+/// encoder, each encoder column w becomes (w . d) d, where d is its decoder row, its bias such that
+/// the mean token gives 0, and the decoder is refitted for the new codes, on other tokens where
+/// there are more than config->tokens. This explains far more variance, and activations are no
+/// longer those of the SAE as it was.
+///
 /// The tokens are the rows of all shard_count matrices of `shards` (each (N, d_in), N >= 1, of any
 /// element type), or config->tokens of them, taken evenly. They are read twice where they are;
 /// memory that maps a file will do. Decoder norms, a fixed scale and the subtraction of b_dec are
@@ -454,12 +460,13 @@ suture_status suture_stitch_transfer_sae(const suture_stitch *stitch, const sutu
 ///
 /// *out is the caller's, to be released with suture_sae_destroy(); sae does not change. report
 /// (NULL for none; set report->struct_size first) gets what was done. Not reaching the tolerance is
-/// no error. Progress counts up to twice the tokens.
+/// no error. Progress counts each solution as twice its tokens.
 ///
 /// Errors: SUTURE_ERROR_INVALID_ARGUMENT for another width, no rows, a setting out of range, or a
 /// value that is not finite as float32 (named by shard, row and column); SUTURE_ERROR_UNSUPPORTED
-/// for a per-token normalisation; SUTURE_ERROR_NUMERICAL if activations or the result are beyond
-/// float32; SUTURE_ERROR_CANCELLED; SUTURE_ERROR_OUT_OF_MEMORY. On an error nothing is written.
+/// for a per-token normalisation, and for tied_rounds of other than SUTURE_TOPK;
+/// SUTURE_ERROR_NUMERICAL if activations or the result are beyond float32; SUTURE_ERROR_CANCELLED;
+/// SUTURE_ERROR_OUT_OF_MEMORY. On an error nothing is written.
 suture_status suture_sae_refit_decoder(const suture_sae *sae, const suture_matrix *shards,
     int64_t shard_count, const suture_refit_config *config, const suture_progress *progress,
     suture_sae **out, suture_refit_report *report);

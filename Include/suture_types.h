@@ -362,8 +362,11 @@ typedef struct suture_refit_config {
     /// Of conjugate gradients: stop when the residual of every column is at most this part of that at
     /// the start, in the norm of the inverse diagonal. Above 0; default 1e-3.
     double tolerance;
-    /// Tokens at most, taken evenly from all rows; default all.
+    /// Tokens at most for each solution, taken evenly from all rows; default all.
     int64_t tokens;
+    /// After the refit: so many times the encoder is tied to the decoder and the decoder refitted,
+    /// 0 to 1000. SUTURE_TOPK only. Default 0.
+    int32_t tied_rounds;
     /// Of conjugate gradients: most steps. Default 200.
     int32_t max_iterations;
 } suture_refit_config;
@@ -371,18 +374,19 @@ typedef struct suture_refit_config {
 /// What a decoder refit did.
 typedef struct suture_refit_report {
     uint64_t struct_size;
-    /// Tokens it rests on.
+    /// Tokens of the last solution.
     uint64_t tokens;
-    /// Latents that fired on none of them: their decoder rows are as they were.
+    /// Latents that fired on none of them: it left their decoder rows as they were.
     int64_t silent;
-    /// Over these tokens, with the old and the new decoder; NaN if they do not vary.
+    /// Of the SAE as it was, over the tokens of the first solution, and of the new one over those of the
+    /// last; NaN if they do not vary.
     double explained_variance_before;
     double explained_variance_after;
-    /// Products and sums carried out: the dense encoder product (2 d_in d_sae a token), and what the
-    /// active latents and the solver need.
+    /// Products and sums carried out in all: the dense encoder product (2 d_in d_sae a token), and what
+    /// the active latents and the solver need.
     double flops_executed;
     double seconds;
-    /// Of conjugate gradients: the residual at the end, as for `tolerance`; 0 for Cholesky.
+    /// Of conjugate gradients: the last residual, as for `tolerance`; 0 for Cholesky.
     double residual;
     /// Of conjugate gradients; 0 for Cholesky.
     int32_t iterations;

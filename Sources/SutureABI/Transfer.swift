@@ -35,6 +35,7 @@ private func refitOptions(_ pointer: UnsafePointer<suture_refit_config>?) throws
     if config.ridge != 0 { options.ridge = config.ridge }
     if config.tolerance != 0 { options.tolerance = config.tolerance }
     if config.tokens != 0 { options.tokens = Int(config.tokens) }
+    options.tiedRounds = Int(config.tied_rounds)
     if config.max_iterations != 0 { options.maxIterations = Int(config.max_iterations) }
     return options
 }
@@ -45,22 +46,27 @@ private func refitOptions(_ pointer: UnsafePointer<suture_refit_config>?) throws
 /// latent where it fires; so rows of latents that never fire stay. After a transfer this lets decoder
 /// rows leave the image of the stitch.
 ///
+/// With config->tied_rounds the encoder then follows, so many times: decoder norms move into the encoder,
+/// each encoder column w becomes (w . d) d, where d is its decoder row, its bias such that the mean token
+/// gives 0, and the decoder is refitted for the new codes, on other tokens where there are more than
+/// config->tokens. This explains far more variance, and activations are no longer those of the SAE as it
+/// was.
+///
 /// The tokens are the rows of all shard_count matrices of `shards` (each (N, d_in), N >= 1, of any
-/// element type), or config->tokens of them, taken
-/// evenly. They are read twice where they are; memory that
-/// maps a file will do. Decoder norms, a fixed scale and the subtraction of b_dec are folded into the
-/// weights first, as by suture_sae_fold(). Up to d_sae 8192 the normal equations are factorised
+/// element type), or config->tokens of them, taken evenly. They are read twice where they are; memory
+/// that maps a file will do. Decoder norms, a fixed scale and the subtraction of b_dec are folded into
+/// the weights first, as by suture_sae_fold(). Up to d_sae 8192 the normal equations are factorised
 /// (d_sae^2 float64 numbers), above that they are solved by conjugate gradients. Memory beside that: 8
 /// bytes an active latent and token (24 with the matrix), and 24 bytes a weight of the decoder. The same
 /// calls give the same bits for any number of threads.
 ///
 /// *out is the caller's, to be released with suture_sae_destroy(); sae does not change. report (NULL for
 /// none; set report->struct_size first) gets what was done. Not reaching the tolerance is no error.
-/// Progress counts up to twice the tokens.
+/// Progress counts each solution as twice its tokens.
 ///
 /// Errors: SUTURE_ERROR_INVALID_ARGUMENT for another width, no rows, a setting out of range, or a value
 /// that is not finite as float32 (named by shard, row and column); SUTURE_ERROR_UNSUPPORTED for a
-/// per-token normalisation; SUTURE_ERROR_NUMERICAL if activations or the result are beyond float32;
+/// per-token normalisation, and for tied_rounds of other than SUTURE_TOPK; SUTURE_ERROR_NUMERICAL if activations or the result are beyond float32;
 /// SUTURE_ERROR_CANCELLED; SUTURE_ERROR_OUT_OF_MEMORY. On an error nothing is written.
 @c
 public func suture_sae_refit_decoder(

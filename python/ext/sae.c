@@ -276,7 +276,7 @@ static PyObject *reconstruct(PyObject *self, PyObject *args) {
     Py_RETURN_NONE;
 }
 
-// refit_decoder(shards, ridge, tolerance, tokens, max_iterations, progress): (SAE, dict)
+// refit_decoder(shards, ridge, tolerance, tokens, max_iterations, tied_rounds, progress): (SAE, dict)
 static PyObject *refit_decoder(PyObject *self, PyObject *args) {
     static const core_word solvers[] = {
         {"cholesky", SUTURE_REFIT_CHOLESKY}, {"conjugate_gradients", SUTURE_REFIT_CONJUGATE_GRADIENTS}, {NULL, 0},
@@ -286,8 +286,8 @@ static PyObject *refit_decoder(PyObject *self, PyObject *args) {
     long long tokens;
     suture_refit_config config = {.struct_size = sizeof config};
     if (!PyArg_ParseTuple(
-            args, "O!ddLiO", &PyList_Type, &list, &config.ridge, &config.tolerance, &tokens, &config.max_iterations,
-            &progress)) {
+            args, "O!ddLiiO", &PyList_Type, &list, &config.ridge, &config.tolerance, &tokens, &config.max_iterations,
+            &config.tied_rounds, &progress)) {
         return NULL;
     }
     config.tokens = tokens;
@@ -338,7 +338,7 @@ static PyMethodDef methods[] = {
     {"encode", encode, METH_VARARGS, "encode(x, progress): Codes."},
     {"decode", decode, METH_VARARGS, "decode(codes, out, progress)."},
     {"refit_decoder", refit_decoder, METH_VARARGS,
-     "refit_decoder(shards, ridge, tolerance, tokens, max_iterations, progress): (SAE, dict of the report)."},
+     "refit_decoder(shards, ridge, tolerance, tokens, max_iterations, tied_rounds, progress): (SAE, dict)."},
     {"reconstruct", reconstruct, METH_VARARGS, "reconstruct(x, out, progress)."},
     {NULL, NULL, 0, NULL},
 };

@@ -104,6 +104,7 @@ class SAE:
         tolerance: float,
         tokens: int,
         max_iterations: int,
+        tied_rounds: int,
         progress: _Report,
         /,
     ) -> tuple[SAE, dict[str, Any]]: ...

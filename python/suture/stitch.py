@@ -256,6 +256,7 @@ class Stitch:
         *,
         refit: Acts = None,
         refit_tokens: int | None = None,
+        tied_rounds: int = 0,
         progress: Progress = True,
     ) -> SAE:
         """Carry a SAE of one model to the other (arXiv 2506.06609, eq. 4-6).
@@ -268,6 +269,8 @@ class Stitch:
             refit: activations of the new model: with these, the decoder is then solved anew by
                 `suture.refit_decoder`, which explains more variance and needs less training.
             refit_tokens: at most so many of them; None: all.
+            tied_rounds: as for `suture.refit_decoder`: the best start for training, but
+                activations are no longer those of `sae`.
 
         Raises:
             ValueError: `sae` does not fit: its width, model or layer.
@@ -283,12 +286,16 @@ class Stitch:
         word("direction", direction, ("up", "down"))
         self._metadata.tell_core()
         sae._metadata.tell_core()
-        if refit is None and refit_tokens is not None:
-            raise TypeError(f"refit_tokens is {refit_tokens!r}, expected None without refit")
+        for name, value, none in (
+            ("refit_tokens", refit_tokens, None),
+            ("tied_rounds", tied_rounds, 0),
+        ):
+            if refit is None and value != none:
+                raise TypeError(f"{name} is {value!r}, expected {none} without refit")
         moved = SAE._wrap(self._core.transfer_sae(sae._core, direction))
         if refit is None:
             return moved
-        return refit_after_transfer(moved, refit, refit_tokens, progress)[0]
+        return refit_after_transfer(moved, refit, refit_tokens, tied_rounds, progress)[0]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one .safetensors file with the weights and the metadata.

@@ -278,6 +278,30 @@ row(
     "8",
     "expected None",
 )
+row(
+    "Stitch.transfer",
+    lambda _: stitch().transfer(sae(), tied_rounds=2),
+    TypeError,
+    "tied_rounds",
+    "2",
+    "expected 0",
+)
+bad_numbers(
+    "Stitch.transfer",
+    "tied_rounds",
+    lambda v: stitch().transfer(sae(), refit=B, tied_rounds=v),
+    -1,
+    1001,
+    "8",
+)
+row(
+    "refit_decoder",
+    lambda _: suture.refit_decoder(sae(architecture="relu", k=None), A, tied_rounds=1),
+    suture.UnsupportedError,
+    "tied_rounds",
+    "relu",
+    "expected topk",
+)
 bad_activations("refit_decoder", "acts", A, "d_in", lambda x: suture.refit_decoder(sae(), x))
 row(
     "refit_decoder",
@@ -297,6 +321,7 @@ row(
 for name, values in (
     ("tokens", (0, -1, "8")),
     ("ridge", (0.0, -1.0, float("nan"), 1e13, "x", None)),
+    ("tied_rounds", (-1, 1001, "8", None)),
     ("tolerance", (0.0, -1.0, float("nan"), "x", None)),
     ("max_iterations", (0, -1, 2**31, "8", None)),
 ):

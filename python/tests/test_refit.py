@@ -166,3 +166,45 @@ def test_kinds_of_input(rng: np.random.Generator, tmp_path: Any) -> None:
         np.asfortranarray(x).copy("C"),
     ):
         np.testing.assert_array_equal(suture.refit_decoder(sae, given)[0].W_dec, expected)
+
+
+def test_tied_rounds_by_the_definition(rng: np.random.Generator) -> None:
+    """Each step in NumPy, from what the one before gave."""
+    sae = suture.SAE(**settings("topk", rng))
+    x = (rng.normal(size=(TOKENS, D_IN)) + 1).astype(np.float32)
+    expected, first = suture.refit_decoder(sae, x, ridge=1.0)
+    operations = first.flops_executed
+    for _ in range(2):
+        directions = expected.W_dec / np.linalg.norm(expected.W_dec, axis=1, keepdims=True)
+        gains = (expected.W_enc.T * expected.W_dec).sum(1, dtype=np.float64)
+        gains[gains <= 0] = gains[gains > 0].mean()
+        encoder = gains[:, None] * directions
+        tied = suture.SAE(
+            W_enc=np.ascontiguousarray(encoder.T),
+            b_enc=-(encoder @ x.mean(0, dtype=np.float64)),
+            W_dec=directions,
+            b_dec=expected.b_dec,
+            k=sae.k,
+        )
+        expected, last = suture.refit_decoder(tied, x, ridge=1.0)
+        operations += last.flops_executed
+    found, report = suture.refit_decoder(sae, x, ridge=1.0, tied_rounds=2)
+    np.testing.assert_allclose(found.W_enc, expected.W_enc, rtol=2e-3, atol=2e-4)
+    np.testing.assert_allclose(found.W_dec, expected.W_dec, rtol=2e-3, atol=2e-4)
+    assert report.flops_executed == pytest.approx(operations, rel=1e-3)
+    assert report.explained_variance_before == first.explained_variance_before
+    assert report.explained_variance_after > first.explained_variance_after
+    assert report.explained_variance_after == pytest.approx(explained(found, x), abs=1e-5)
+
+
+def test_tied_rounds_use_other_tokens(rng: np.random.Generator) -> None:
+    sae = suture.SAE(**settings("topk", rng))
+    x = rng.normal(size=(400, D_IN)).astype(np.float32)
+    # Rows that only the second of two samples of 200 has.
+    changed = x.copy()
+    changed[1::2] += 1
+    once = [suture.refit_decoder(sae, rows, tokens=200)[0].W_dec for rows in (x, changed)]
+    np.testing.assert_array_equal(once[0], once[1])
+    tied = [suture.refit_decoder(sae, rows, tokens=200, tied_rounds=1)[1] for rows in (x, changed)]
+    assert tied[0].explained_variance_before == tied[1].explained_variance_before
+    assert tied[0].explained_variance_after != tied[1].explained_variance_after

@@ -151,6 +151,8 @@ void sae_rows(void) {
     REFIT_ROW("tolerance|-1", "negative", tolerance, -1);
     REFIT_ROW("tolerance|nan", "NaN", tolerance, NAN);
     REFIT_ROW("tokens|-1", "negative", tokens, -1);
+    REFIT_ROW("tied_rounds|-1", "negative", tied_rounds, -1);
+    REFIT_ROW("tied_rounds|1001", "too many", tied_rounds, 1001);
     REFIT_ROW("max_iterations|-1", "negative", max_iterations, -1);
 
     OK(suture_stitch_set_metadata(stitch, "{\"model_a\": \"small\", \"layer_a\": 2}"));

@@ -158,6 +158,9 @@ def _transfer_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--layer", type=int, help="layer of ACTS, where the folder holds several")
     parser.add_argument("--refit-tokens", type=int, help="tokens of ACTS at most (all)")
+    parser.add_argument(
+        "--tied-rounds", type=int, default=0, help="then tie the encoder and refit so often (0)"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for the moved SAE")
 
 
@@ -167,6 +170,7 @@ def _transfer(options: Namespace) -> dict[str, Any]:
         direction=options.direction,
         refit=None if options.refit is None else inputs.rows(options.refit, options.layer, "layer"),
         refit_tokens=options.refit_tokens,
+        tied_rounds=options.tied_rounds,
         progress=not options.quiet,
     )
     moved.save(options.out)

@@ -5,6 +5,7 @@
 /// `@unchecked Sendable`: one thread fills it.
 final class GatheredPanel: @unchecked Sendable {
     let columns: Range<Int>
+    var tokenMeans: [Double]
     var residualMeans: [Double]
     var variance = 0.0
     var errorBefore = 0.0
@@ -12,7 +13,8 @@ final class GatheredPanel: @unchecked Sendable {
 
     init(_ columns: Range<Int>) {
         self.columns = columns
-        residualMeans = [Double](repeating: 0, count: columns.count)
+        tokenMeans = [Double](repeating: 0, count: columns.count)
+        residualMeans = tokenMeans
     }
 
     func gather(_ system: RefitSystem, _ sae: SAE, _ sample: RefitSample, pulse: Pulse) throws {
@@ -62,6 +64,7 @@ final class GatheredPanel: @unchecked Sendable {
         errorCentred = errorBefore
         for j in 0..<width {
             let (token, error) = (tokenSums.pointer[j] / count, residualSums.pointer[j] / count)
+            tokenMeans[j] = token + origin.pointer[j]
             residualMeans[j] = error + Double(bias[j])
             variance -= count * token * token
             errorCentred -= count * error * error

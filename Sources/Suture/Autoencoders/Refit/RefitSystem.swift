@@ -35,6 +35,8 @@ final class RefitSystem: @unchecked Sendable {
     let pull: [Double]
     /// (d_sae, d_in): first the right-hand side, then what solves the system.
     let solution: DoubleMatrix
+    /// Mean token.
+    private(set) var tokenMeans: [Double]
     /// Mean over tokens of what the present decoder leaves, without its bias.
     private(set) var residualMeans: [Double]
     /// Sum over tokens and coordinates of (x - mean)², of the squared error of the present SAE, and of
@@ -75,7 +77,8 @@ final class RefitSystem: @unchecked Sendable {
         // A latent that never fires gets any positive number: nothing pulls its row away.
         pull = zip(squares, firings).map { $1 > 0 ? ridge * $0 / Double($1) : 1 }
         solution = try DoubleMatrix(rows: dSAE, cols: dIn)
-        residualMeans = [Double](repeating: 0, count: dIn)
+        tokenMeans = [Double](repeating: 0, count: dIn)
+        residualMeans = tokenMeans
         try gather(sae, sample, pulse: pulse)
     }
 
@@ -94,6 +97,7 @@ final class RefitSystem: @unchecked Sendable {
         try parallelFor(panels.count, progress: pulse.repeated) { [self] index in
             try panels[index].gather(self, sae, shared.value, pulse: pulse)
         }
+        tokenMeans = panels.flatMap(\.tokenMeans)
         residualMeans = panels.flatMap(\.residualMeans)
         for panel in panels {
             variance += panel.variance
@@ -109,16 +113,22 @@ struct RefitSample {
     let rows: TokenRows
     let count: Int
 
-    /// - Parameter count: at most so many; nil for all.
-    init(_ rows: TokenRows, count: Int?) {
+    private let draw: Int
+    private let draws: Int
+
+    /// - Parameters:
+    ///   - count: at most so many; nil for all.
+    ///   - draw: which of `draws` samples; they have no row in common where there are rows enough.
+    init(_ rows: TokenRows, count: Int?, draw: Int = 0, of draws: Int = 1) {
         self.rows = rows
         self.count = min(count ?? rows.count, rows.count)
+        (self.draw, self.draws) = (draw, draws)
     }
 
     /// Rows are fewer than 2^63, tokens too: the product needs twice the bits.
     func row(_ token: Int) -> Int {
-        let (high, low) = token.multipliedFullWidth(by: rows.count)
-        return count.dividingFullWidth((high, low)).quotient
+        let (high, low) = (token * draws + draw).multipliedFullWidth(by: rows.count)
+        return (count * draws).dividingFullWidth((high, low)).quotient
     }
 
     /// The tokens of `range` as float32.

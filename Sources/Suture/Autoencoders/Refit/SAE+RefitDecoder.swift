@@ -6,8 +6,11 @@ public struct DecoderRefitOptions: Sendable {
     /// more tokens on which its latent fires, as strongly as it does on average, and is right. The
     /// row of a latent that fires on n tokens goes about n / (n + ridge) of its way.
     public var ridge = 30.0
-    /// Tokens at most, taken evenly from all rows; nil for all.
+    /// Tokens at most for each solution, taken evenly from all rows; nil for all.
     public var tokens: Int?
+    /// After the refit: so many times the encoder is tied to the decoder (`SAE.tied`) and the decoder
+    /// refitted. TopK only.
+    public var tiedRounds = 0
     /// Of conjugate gradients: stop when the residual of every column, relative to the start, in the
     /// norm of the inverse diagonal, is at most this; above 0.
     public var tolerance = 1e-3
@@ -24,6 +27,9 @@ public struct DecoderRefitOptions: Sendable {
         }
         if let tokens, tokens < 1 {
             throw SutureError.invalidArgument("tokens is \(tokens), expected at least 1")
+        }
+        guard tiedRounds >= 0, tiedRounds <= 1000 else {
+            throw SutureError.invalidArgument("tied_rounds is \(tiedRounds), expected 0 to 1000")
         }
         guard maxIterations >= 1 else {
             throw SutureError.invalidArgument("max_iterations is \(maxIterations), expected at least 1")
@@ -65,6 +71,11 @@ extension SAE {
     /// squared activation of latent i where it fires. Not in arXiv 2506.06609; after a transfer it lets
     /// decoder rows leave the image of the stitch, which an encoder of that rank can still make use of.
     ///
+    /// With `tiedRounds`, the encoder then follows: it is tied to the decoder, `SAE.tied`, and the decoder
+    /// refitted for the new codes, so many times, on other tokens each time where there are more. (The
+    /// alternation of the method of optimal directions, Engan, Aase & Husøy 1999, with the encoder in
+    /// place of a pursuit.)
+    ///
     /// Decoder norms, a fixed scale and the subtraction of b_dec are folded into the weights first, as
     /// by `folded`: activations would change with the decoder otherwise. Memory: 8 bytes an active
     /// latent and token (16 more for the direct solver), float64 copies of the decoder, and up to d_sae
@@ -87,39 +98,57 @@ extension SAE {
             throw SutureError.unsupported(
                 "sae normalises each token (\(normalization.name)), expected one that does not to refit its decoder")
         }
-        let folded = try folded()
-        let sample = RefitSample(try TokenRows(shards, dIn: dIn) { "shards[\($0)]" }, count: options.tokens)
+        if options.tiedRounds > 0 {
+            guard case .topK = architecture else {
+                throw SutureError.unsupported(
+                    "tied_rounds of a \(architecture.name) SAE, whose threshold would no longer fit; expected topk")
+            }
+        }
+        let rows = try TokenRows(shards, dIn: dIn) { "shards[\($0)]" }
+        let rounds = options.tiedRounds + 1
+        var result = try refitOnce(folded(), rows, 0, of: rounds, options, progress)
+        let before = result.explainedVarianceBefore
+        var operations = result.operations
+        for round in 1..<rounds {
+            let tied = try result.sae.tied(mean: result.tokenMeans)
+            result = try tied.refitOnce(tied, rows, round, of: rounds, options, progress)
+            operations += result.operations
+        }
+        let report = DecoderRefitReport(
+            tokens: result.tokens, silent: result.silent, explainedVarianceBefore: before,
+            explainedVarianceAfter: result.explainedVarianceAfter, solver: result.outcome.solver,
+            iterations: result.outcome.iterations, residual: result.outcome.residual,
+            converged: result.outcome.converged, flopsExecuted: operations,
+            seconds: Double(Pulse.nanoseconds() - start) * 1e-9)
+        return (result.sae, report)
+    }
+
+    /// One refit, of `folded`, as round `round` of `rounds`.
+    private func refitOnce(
+        _ folded: SAE, _ rows: TokenRows, _ round: Int, of rounds: Int, _ options: DecoderRefitOptions,
+        _ progress: Progress
+    ) throws -> SingleRefit {
+        let sample = RefitSample(rows, count: options.tokens, draw: round, of: rounds)
         let units = sample.count
-        try progress.report(0, of: 2 * units)
-        let pulse = Pulse(progress, total: 2 * units)
+        let part = progress.part(round, of: rounds, total: 2 * units * rounds)
+        try part.report(0, of: 2 * units)
+        let pulse = Pulse(part, total: 2 * units)
         let system = try RefitSystem(folded, sample: sample, ridge: options.ridge, pulse: pulse)
         let direct = options.solver.map { $0 == .cholesky } ?? (dSAE <= RefitSystem.directLimit)
         let rightSide = try system.solution.copy()
         let (tolerance, most) = (options.tolerance, options.maxIterations)
         // The second half of the work, as far as progress goes.
-        let solving =
-            !progress.isObserved
-            ? Progress.none
-            : Progress { done, total in
-                let part = total > 0 ? Double(done) / Double(total) * Double(units) : 0
-                return (try? progress.report(min(units + Int(part), 2 * units), of: 2 * units)) != nil
-            }
-        let outcome = try runDetached(progress: solving) { check in
+        let outcome = try runDetached(progress: part.part(1, of: 2, total: 2 * units)) { check in
             try system.solve(tolerance: tolerance, maxIterations: most, direct: direct, check: check)
         }
-        try progress.report(2 * units, of: 2 * units)
-        let refitted = try folded.withDecoder(of: system)
+        try part.report(2 * units, of: 2 * units)
+        let variance = system.variance > 0 ? system.variance : .nan
         let (n, m, d) = (Double(units), Double(dSAE), Double(dIn))
-        let report = DecoderRefitReport(
-            tokens: units, silent: system.firings.count { $0 == 0 },
-            explainedVarianceBefore: system.variance > 0 ? 1 - system.errorBefore / system.variance : .nan,
-            explainedVarianceAfter: system.variance > 0
-                ? 1 - (try system.error(rightSide: rightSide)) / system.variance : .nan,
-            solver: outcome.solver, iterations: outcome.iterations, residual: outcome.residual,
-            converged: outcome.converged,
-            flopsExecuted: 2 * n * d * m + 4 * Double(system.active) * d + outcome.operations,
-            seconds: Double(Pulse.nanoseconds() - start) * 1e-9)
-        return (refitted, report)
+        return SingleRefit(
+            sae: try folded.withDecoder(of: system), tokens: units, tokenMeans: system.tokenMeans,
+            silent: system.firings.count { $0 == 0 }, explainedVarianceBefore: 1 - system.errorBefore / variance,
+            explainedVarianceAfter: 1 - (try system.error(rightSide: rightSide)) / variance, outcome: outcome,
+            operations: 2 * n * d * m + 4 * Double(system.active) * d + outcome.operations)
     }
 
     private func withDecoder(of system: RefitSystem) throws -> SAE {
@@ -143,6 +172,29 @@ extension SAE {
         return try SAE(
             encoder: encoder, encoderBias: encoderBias, decoder: decoder, decoderBias: decoderBias,
             architecture: architecture, normalization: normalization, metadata: metadata)
+    }
+}
+
+private struct SingleRefit {
+    let sae: SAE
+    let tokens: Int
+    let tokenMeans: [Double]
+    let silent: Int
+    let explainedVarianceBefore: Double
+    let explainedVarianceAfter: Double
+    let outcome: RefitOutcome
+    let operations: Double
+}
+
+extension Progress {
+    /// For work that is part `index` of `count` equal parts of a whole of `total` units.
+    fileprivate func part(_ index: Int, of count: Int, total: Int) -> Progress {
+        guard isObserved else { return self }
+        return Progress { done, parts in
+            let share = parts > 0 ? Double(done) / Double(parts) : 0
+            let units = (Double(index) + share) * (Double(total) / Double(count))
+            return (try? report(Int(units.rounded()), of: total)) != nil
+        }
     }
 }
 
