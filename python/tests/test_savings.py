@@ -76,7 +76,7 @@ def test_a_refit_explains_more_before_any_training(savings):
 
 def test_figures_are_well_formed(savings):
     names = {path.stem for path in savings[0].glob("*.svg")}
-    assert names == {"saved", "curves", "thresholds", "frontier", "cosine"}
+    assert names == {"saved", "curves", "thresholds", "frontier", "cosine", "rates"}
     for path in savings[0].glob("*.svg"):
         assert xml.dom.minidom.parse(str(path)).documentElement.tagName == "svg"
 

@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import NullFormatter, PercentFormatter
 
 from suture.report.drawing import AMBER, BLUE, GREY, INK, MUTED, STYLE, TEAL, figure, svg
 from suture.savings.pipeline import ARMS
@@ -27,6 +27,7 @@ def draw(found: dict[str, Any]) -> dict[str, str]:
             "thresholds": thresholds(found),
             "frontier": frontier(found),
             "cosine": cosine(found),
+            "rates": rates(found),
         }
 
 
@@ -54,9 +55,9 @@ def saved(found: dict[str, Any]) -> str:
             ha="center",
             fontsize=10,
         )
-    axes.axhline(0, color=MUTED, linewidth=0.8)
+    _paper(axes)
     axes.set_xticks(range(len(widths)), [f"{width:,} latents" for width in widths])
-    axes.set_ylim(top=1.08)
+    axes.set_ylim(top=max(axes.get_ylim()[1] + 0.05, 0.6))
     axes.set_ylabel("FLOPs saved")
     axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
     axes.tick_params(axis="x", length=0)
@@ -97,7 +98,7 @@ def thresholds(found: dict[str, Any]) -> str:
     arms = [arm for arm in _arms(found) if arm != "random"]
     drawing = figure(4.0)
     axes = drawing.subplots()
-    low = 0.0
+    low = high = 0.0
     for arm in arms:
         for width, style in zip(widths, STYLES, strict=False):
             rows = [
@@ -109,12 +110,11 @@ def thresholds(found: dict[str, Any]) -> str:
                 [row["level"] for row in rows],
                 [row["median"] for row in rows],
             )
-            low = min(low, *values)
+            low, high = min(low, *values), max(high, *values)
             axes.plot(levels, values, color=COLORS[arm], linestyle=style, linewidth=1.8)
-    axes.axhspan(0.3, 0.5, color=GREY, alpha=0.3, linewidth=0)
-    axes.axhline(0, color=MUTED, linewidth=0.8)
-    # What costs more than twice as much leaves the picture.
-    axes.set_ylim(max(low, -1) - 0.05, 1.02)
+    _paper(axes)
+    # What costs half as much again leaves the picture.
+    axes.set_ylim(max(low, -0.5) - 0.02, max(high, 0.5) + 0.05)
     axes.set_xlabel("held-out explained variance to reach")
     axes.set_ylabel("FLOPs saved")
     axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
@@ -123,7 +123,7 @@ def thresholds(found: dict[str, Any]) -> str:
         Line2D([], [], color=INK, linestyle=style, label=f"{width:,}")
         for width, style in zip(widths, STYLES, strict=False)
     ]
-    axes.legend(handles=styles, frameon=False, title="latents", fontsize=10, loc="lower left")
+    axes.legend(handles=styles, frameon=False, title="latents", fontsize=10, loc="lower right")
     _legend(drawing, arms)
     return svg(drawing, "Share of FLOPs saved over the explained variance to reach")
 
@@ -142,6 +142,7 @@ def frontier(found: dict[str, Any]) -> str:
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:.2f}")
     axes.yaxis.set_minor_formatter("{x:.2f}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("FLOPs, those of the start included")
     axes.set_ylabel("variance unexplained")
     _grid(axes)
@@ -172,12 +173,56 @@ def cosine(found: dict[str, Any]) -> str:
     return svg(drawing, "Distribution of cosines between decoder rows and their start")
 
 
+def rates(found: dict[str, Any]) -> str:
+    """What each learning rate reaches, and what is saved by starts that train at the same rate."""
+    rows = found["rates"]["rows"]
+    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    drawing = figure(4.6)
+    above, below = drawing.subplots(2, 1, sharex=True)
+    for arm in arms:
+        own = sorted((row for row in rows if row["arm"] == arm), key=lambda row: row["lr"])
+        look: Any = {"color": COLORS[arm], "linewidth": 1.8, "marker": "o", "markersize": 4}
+        above.plot([row["lr"] for row in own], [row["end"] for row in own], **look)
+        kept = [row for row in own if row["saved_alike"] is not None]
+        if arm != "random":
+            below.plot([row["lr"] for row in kept], [row["saved_alike"] for row in kept], **look)
+    above.set_ylabel("explained variance\nat the end")
+    below.set_ylabel("FLOPs saved at\nthe same rate")
+    below.set_xscale("log")
+    below.set_xlabel("learning rate")
+    below.set_ylim(0, 1)
+    below.yaxis.set_major_formatter(PercentFormatter(1, 0))
+    for axes in (above, below):
+        _grid(axes)
+    _paper(below)
+    _legend(drawing, arms)
+    return svg(drawing, "End of training and share of FLOPs saved over the learning rate")
+
+
 def _widths(found: dict[str, Any]) -> list[int]:
     return list(dict.fromkeys(row["d_sae"] for row in found["summary"]))
 
 
 def _arms(found: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(row["arm"] for row in found["summary"]))
+
+
+def _paper(axes: Axes) -> None:
+    """A band over the paper's 30 to 50 %, and the line of no gain."""
+    axes.axhspan(0.3, 0.5, color=GREY, alpha=0.3, linewidth=0, zorder=0)
+    axes.axhline(0, color=MUTED, linewidth=0.8)
+    axes.annotate(
+        "the paper: 30 to 50 %",
+        (1, 0.46),
+        (-4, 0),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        ha="right",
+        va="center",
+        fontsize=9,
+        color=MUTED,
+        zorder=0,
+    )
 
 
 def _grid(axes: Axes) -> None:

@@ -195,10 +195,8 @@ class Savings(Pair):
         return found
 
     def check_widest(self, lr: float) -> list[dict[str, Any]]:
-        """The random start at the last width at its rate, half of it and twice."""
-        return [
-            self._try("random", self.settings.widths[-1], rate) for rate in (lr / 2, lr, 2 * lr)
-        ]
+        """The random start at the last width, at its rate and half of it."""
+        return [self._try("random", self.settings.widths[-1], rate) for rate in (lr / 2, lr)]
 
     def _try(self, arm: str, d_sae: int, lr: float) -> dict[str, Any]:
         return {"arm": arm, "lr": lr} | self.train_b(arm, d_sae, 0, lr).result

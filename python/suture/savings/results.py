@@ -188,6 +188,7 @@ def rates(sweep: list[Run]) -> dict[str, Any]:
                 "arm": run["arm"],
                 "lr": run["lr"],
                 "end": run["curve"]["held_out"][-1],
+                "cosine": run["cosine"]["median"],
                 "cost": cost,
                 "saved": analysis.saved(cost, reference),
                 "saved_alike": alike,
