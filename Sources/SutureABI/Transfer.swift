@@ -55,7 +55,7 @@ private func refitOptions(_ pointer: UnsafePointer<suture_refit_config>?) throws
 /// The tokens are the rows of all shard_count matrices of `shards` (each (N, d_in), N >= 1, of any
 /// element type), or config->tokens of them, taken evenly. They are read twice where they are; memory
 /// that maps a file will do. Decoder norms, a fixed scale and the subtraction of b_dec are folded into
-/// the weights first, as by suture_sae_fold(). Up to d_sae 8192 the normal equations are factorised
+/// the weights first, as by suture_sae_fold(). Up to d_sae 4096 the normal equations are factorised
 /// (d_sae^2 float64 numbers), above that they are solved by conjugate gradients. Memory beside that: 8
 /// bytes an active latent and token (24 with the matrix), and 24 bytes a weight of the decoder. The same
 /// calls give the same bits for any number of threads.

@@ -25,7 +25,7 @@ class RefitReport:
         explained_variance_before: of the SAE as it was, over the tokens of the first solution.
         explained_variance_after: of the new one, over those of the last. What it is worth,
             `SAE.evaluate` tells on others.
-        solver: "cholesky" (d_sae up to 8192) or "conjugate_gradients".
+        solver: "cholesky" (d_sae up to 4096) or "conjugate_gradients".
         iterations, residual: of the last conjugate gradients; 0 for Cholesky.
         converged: whether their tolerance was reached.
         flops_executed: products and sums carried out in all: the dense encoder product (2 d_in
@@ -75,7 +75,7 @@ def refit_decoder(
             token gives 0, and the decoder is solved for the new codes. 0 to 1000; 4 to 8 do.
         ridge: pull towards the present rows, above 0, in tokens: the row of a latent that fires on
             n tokens goes about n / (n + ridge) of its way; those that never fire stay.
-        tolerance, max_iterations: of conjugate gradients, for d_sae above 8192.
+        tolerance, max_iterations: of conjugate gradients, for d_sae above 4096.
         progress: True for a tqdm bar after two seconds, or a function of (done, total).
 
     Raises:

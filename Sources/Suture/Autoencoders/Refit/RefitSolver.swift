@@ -12,8 +12,8 @@ struct RefitOutcome: Sendable {
 }
 
 extension RefitSystem {
-    /// Largest d_sae whose matrix is made: 512 MB.
-    static let directLimit = 8192
+    /// Largest d_sae whose matrix is made: 128 MB. Beyond, its factorisation takes more operations than gradients.
+    static let directLimit = 4096
 
     /// Solves in place of the right-hand side. Touches nothing but this system: may go on after a
     /// caller who has cancelled.
@@ -129,99 +129,5 @@ private final class FiringsByLatent: Sendable {
     func token(_ entry: Int) -> (piece: Int, row: Int) {
         let token = tokens.pointer[entry]
         return (Int(token >> 32), Int(token & 0xffff_ffff))
-    }
-}
-
-/// Conjugate gradients on some columns, each a system of its own with its own step lengths
-/// (Hestenes & Stiefel 1952, preconditioned by the diagonal), from zero.
-private final class GradientPanel {
-    private typealias Lanes = SIMD32<Double>
-    private let system: RefitSystem
-    private let columns: Range<Int>
-    private let scales: [Double]
-    /// (d_sae, 32) each: solution, residual, direction, the matrix times it.
-    private let solution: Buffer<Lanes>
-    private let left: Buffer<Lanes>
-    private let direction: Buffer<Lanes>
-    private let product: Buffer<Lanes>
-    /// residual · scaled residual, now and at the start.
-    private var squares = Lanes.zero
-    private var squaresAtStart = Lanes.zero
-
-    init(_ system: RefitSystem, columns: Range<Int>, scales: [Double]) throws {
-        (self.system, self.columns, self.scales) = (system, columns, scales)
-        solution = try Buffer(count: system.dSAE, for: "a panel")
-        left = try Buffer(count: system.dSAE, for: "a panel")
-        direction = try Buffer(count: system.dSAE, for: "a panel")
-        product = try Buffer(count: system.dSAE, for: "a panel")
-        for latent in 0..<system.dSAE {
-            var row = Lanes.zero
-            for (lane, column) in columns.enumerated() { row[lane] = system.solution[latent, column] }
-            solution.pointer[latent] = .zero
-            left.pointer[latent] = row
-            direction.pointer[latent] = row * scales[latent]
-            squares += row * row * scales[latent]
-        }
-        squaresAtStart = squares
-    }
-
-    /// Largest over the columns.
-    var residual: Double {
-        var largest = 0.0
-        for lane in 0..<columns.count where squaresAtStart[lane] > 0 {
-            largest = max(largest, (squares[lane] / squaresAtStart[lane]).squareRoot())
-        }
-        return largest
-    }
-
-    func step(check: () throws -> Void) throws {
-        try multiply(check: check)
-        var curvature = Lanes.zero
-        for latent in 0..<system.dSAE { curvature += direction.pointer[latent] * product.pointer[latent] }
-        let length = quotient(squares, curvature)
-        var next = Lanes.zero
-        for latent in 0..<system.dSAE {
-            solution.pointer[latent] += length * direction.pointer[latent]
-            let row = left.pointer[latent] - length * product.pointer[latent]
-            left.pointer[latent] = row
-            next += row * row * scales[latent]
-        }
-        let share = quotient(next, squares)
-        squares = next
-        for latent in 0..<system.dSAE {
-            direction.pointer[latent] = left.pointer[latent] * scales[latent] + share * direction.pointer[latent]
-        }
-    }
-
-    /// product = (F'F - N f f' + diag(pull)) direction, token by token.
-    private func multiply(check: () throws -> Void) throws {
-        let (source, target) = (direction.pointer, product.pointer)
-        var mean = Lanes.zero
-        for latent in 0..<system.dSAE {
-            target[latent] = source[latent] * system.pull[latent]
-            mean += source[latent] * system.means[latent]
-        }
-        for piece in system.codes {
-            let (indices, values) = (piece.indices, piece.values)
-            for row in 0..<piece.rows {
-                let slots = row * piece.width..<row * piece.width + Int(piece.counts[row])
-                // The mean is taken off each token, not from the sum: nothing cancels.
-                var token = -mean
-                for slot in slots { token += source[Int(indices[slot])] * Double(values[slot]) }
-                for slot in slots { target[Int(indices[slot])] += token * Double(values[slot]) }
-            }
-            try check()
-        }
-    }
-
-    /// 0 where a column is solved.
-    private func quotient(_ a: Lanes, _ b: Lanes) -> Lanes { (a / b).replacing(with: 0, where: b .<= 0) }
-
-    func store() {
-        for latent in 0..<system.dSAE {
-            for (lane, column) in columns.enumerated() {
-                system.solution[latent, column] = solution.pointer[latent][lane]
-            }
-        }
     }
 }

@@ -16,7 +16,7 @@ public struct DecoderRefitOptions: Sendable {
     public var tolerance = 1e-3
     /// Of conjugate gradients: most steps, at least 1.
     public var maxIterations = 200
-    /// Which solver; nil for the direct one up to d_sae 8192, whose matrix takes 512 MB there.
+    /// Which solver; nil for the direct one up to d_sae 4096, whose matrix takes 128 MB there.
     var solver: DecoderRefitReport.Solver?
 
     public init() {}
@@ -79,7 +79,7 @@ extension SAE {
     /// Decoder norms, a fixed scale and the subtraction of b_dec are folded into the weights first, as
     /// by `folded`: activations would change with the decoder otherwise. Memory: 8 bytes an active
     /// latent and token (16 more for the direct solver), float64 copies of the decoder, and up to d_sae
-    /// 8192 a matrix (d_sae, d_sae) in float64. The same bits for any number of threads.
+    /// 4096 a matrix (d_sae, d_sae) in float64. The same bits for any number of threads.
     ///
     /// - Parameter shards: (N, d_in) each, of any element type, together the tokens.
     /// - Throws: `SutureError.invalidArgument` for a shape, a setting out of range, or a value that is not
