@@ -35,7 +35,8 @@ def savings(tmp_path_factory):
         *("--texts", str(folder / "fit.jsonl"), "--held-out", str(folder / "held.jsonl")),
         *("--out", str(folder / "out"), "--context", "32", "--widths", "32", "64", "--k", "4"),
         *("--sae-tokens", "16384", "--batch-size", "128", "--lrs", "1e-3", "1e-2", "--seeds", "2"),
-        *("--stitch-tokens", "2000", "--refit-tokens", "2000", "--quiet"),
+        *("--stitch-tokens", "2000", "--refit-tokens", "2000"),
+        *("--tied-rounds", "2", "--tied-tokens", "1000", "--quiet"),
     ]
     assert main(arguments) == 0
     return folder / "out", arguments
@@ -45,8 +46,9 @@ def test_every_run_is_there_and_its_costs_add_up(savings):
     found = json.loads((savings[0] / "savings.json").read_text("utf-8"))
     kinds = {(row["arm"], row["d_sae"]) for row in found["summary"]}
     arms = ("random", "transferred", "refitted")
-    assert kinds == {(arm, d) for arm in arms for d in (32, 64)} | {("random_refitted", 32)}
-    assert len(found["headline"]) == (3 + 2) * 2  # starts beside the random one, by two seeds
+    first = {(arm, 32) for arm in ("random_refitted", "tied", "random_tied")}
+    assert kinds == {(arm, d) for arm in arms for d in (32, 64)} | first
+    assert len(found["headline"]) == (5 + 2) * 2  # starts beside the random one, by two seeds
     tried = {arm: [r["lr"] for r in found["rates"]["rows"] if r["arm"] == arm] for arm in arms}
     assert tried["transferred"] == tried["refitted"] == [1e-3, 1e-2]
     assert tried["random"][-1] > found["rates"]["lrs"]["random"]  # not the highest that was tried
@@ -61,7 +63,8 @@ def test_every_run_is_there_and_its_costs_add_up(savings):
     parts = {row["arm"]: set(row["spent"]) for row in found["summary"]}
     assert parts["transferred"] == {"stitch", "transfer"}
     assert parts["refitted"] == {"stitch", "transfer", "refit"}
-    assert parts["random_refitted"] == {"refit"}
+    assert parts["random_refitted"] == parts["random_tied"] == {"refit"}
+    assert parts["tied"] == parts["refitted"]
     for row in found["headline"]:
         part = row["held_out"]
         if part["cost"] is not None:
@@ -72,6 +75,7 @@ def test_a_refit_explains_more_before_any_training(savings):
     found = json.loads((savings[0] / "savings.json").read_text("utf-8"))
     shot = {(row["arm"], row["d_sae"]): row["zero_shot"]["median"] for row in found["summary"]}
     assert shot["refitted", 64] > shot["transferred", 64]
+    assert shot["tied", 32] > shot["refitted", 32]
 
 
 def test_figures_are_well_formed(savings):

@@ -14,7 +14,14 @@ from matplotlib.ticker import NullFormatter, PercentFormatter
 from suture.report.drawing import AMBER, BLUE, GREY, INK, MUTED, STYLE, TEAL, figure, svg
 from suture.savings.pipeline import ARMS
 
-COLORS = {"random": MUTED, "transferred": BLUE, "refitted": TEAL, "random_refitted": AMBER}
+COLORS = {
+    "random": MUTED,
+    "transferred": BLUE,
+    "refitted": TEAL,
+    "random_refitted": AMBER,
+    "tied": "#b5476d",
+    "random_tied": "#7a5ea8",
+}
 STYLES: tuple[Any, ...] = ("-", "--", ":", "-.")
 
 

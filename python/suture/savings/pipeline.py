@@ -15,13 +15,15 @@ from suture.report.steps import Step
 from suture.savings import analysis, costs, results
 from suture.savings.settings import Settings
 
-#: Where a SAE on B can begin, by what is said of it. "random_refitted" is a control: what the refit
-#: is worth without a transfer.
+#: Where a SAE on B can begin, by what is said of it. Those refitted or tied without a transfer are
+#: controls: what the mending is worth by itself.
 ARMS = {
     "random": "random",
     "transferred": "transferred",
     "refitted": "transferred, refitted",
     "random_refitted": "random, refitted",
+    "tied": "transferred, tied",
+    "random_tied": "random, tied",
 }
 #: Evaluated after these steps, and then at this ratio.
 FIRST_STEPS, RATIO = 4, 1.25
@@ -115,13 +117,23 @@ class Savings(Pair):
             stitched = self.stitch_costs()
             spent["stitch"] = stitched["forward_a"] + stitched["moments"] + stitched["solver"]
             spent["transfer"] = costs.transfer(self._width("a"), d_b, d_sae)
-        if arm.endswith("refitted"):
-            rows = self._matrix(self.train_rows, "b")
+        if arm.endswith(("refitted", "tied")):
+            rounds, tokens = self._refit(arm)
             sae, report = suture.refit_decoder(
-                sae, rows, tokens=self.settings.refit_tokens, progress=self.progress
+                sae,
+                self._matrix(self.train_rows, "b"),
+                tokens=tokens,
+                tied_rounds=rounds,
+                progress=self.progress,
             )
             spent["refit"] = report.flops_executed
         return sae, spent
+
+    def _refit(self, arm: str) -> tuple[int, int]:
+        """Rounds in which the encoder is tied, and tokens of each solution."""
+        if arm.endswith("tied"):
+            return self.settings.tied_rounds, self.settings.tied_tokens
+        return 0, self.settings.refit_tokens
 
     def train_b(self, arm: str, d_sae: int, seed: int, lr: float) -> Step:
         """A SAE on B from one of the starts: its curve, and how far its decoder turned."""
@@ -174,6 +186,8 @@ class Savings(Pair):
             depends["start"] = [self.train_a(d_sae, seed).key, self.stitch.key]
         if arm.endswith("refitted"):
             depends["refit"] = settings.refit_tokens
+        if arm.endswith("tied"):
+            depends["refit"] = self._refit(arm)
         title = f"SAE on B, {d_sae} latents, {ARMS[arm]} start, seed {seed}, rate {lr:g}"
         return self.steps.run(f"run-{arm}-{d_sae}-{seed}-{lr:g}", title, depends, compute)
 
@@ -207,7 +221,7 @@ class Savings(Pair):
         for d_sae in self.settings.widths:
             for seed in range(self.settings.seeds):
                 for arm, lr in lrs.items():
-                    if arm == "random_refitted" and d_sae != self.settings.widths[0]:
+                    if arm in results.AT_FIRST_WIDTH and d_sae != self.settings.widths[0]:
                         continue
                     result = self.train_b(arm, d_sae, seed, lr).result
                     if "stitch" in result["spent"]:

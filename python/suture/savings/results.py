@@ -10,6 +10,9 @@ import numpy as np
 
 from suture.savings import analysis
 
+#: Starts that are trained at the first width only, with the rate of another start.
+AT_FIRST_WIDTH = {"random_refitted": "random", "tied": "refitted", "random_tied": "refitted"}
+
 Run = dict[str, Any]
 
 #: Held-out explained variances whose costs are compared (Fig. 2a).
@@ -196,8 +199,7 @@ def rates(sweep: list[Run]) -> dict[str, Any]:
         )
     tried = dict.fromkeys(run["arm"] for run in sweep)
     best_of = {arm: best_lr(sweep, arm) for arm in tried}
-    # The control is trained as the start that it is compared with.
-    best_of["random_refitted"] = lr
+    best_of |= {arm: best_of[like] for arm, like in AT_FIRST_WIDTH.items()}
     return {"lrs": best_of, "target": target, "random": reference, "rows": rows}
 
 

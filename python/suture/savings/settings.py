@@ -15,6 +15,9 @@ class Settings(PairSettings):
     fit_tokens: int = 1_900_000
     stitch_tokens: int | None = 100_000
     refit_tokens: int = 100_000
+    #: Rounds and tokens of the starts whose encoder is tied to the refitted decoder.
+    tied_rounds: int = 4
+    tied_tokens: int = 50_000
     #: Rows, taken evenly from the held-out ones, that judge a SAE while it trains.
     checkpoint_rows: int = 4096
     widths: tuple[int, ...] = (4096, 8192, 16384)
@@ -30,7 +33,7 @@ class Settings(PairSettings):
     def __post_init__(self) -> None:
         """Refuses at once what a later step would refuse after minutes of work."""
         super().__post_init__()
-        for name in ("checkpoint_rows", "refit_tokens", "seeds"):
+        for name in ("checkpoint_rows", "refit_tokens", "tied_rounds", "tied_tokens", "seeds"):
             at_least(name, getattr(self, name), 1)
         for name in ("widths", "lrs"):
             if not getattr(self, name):
