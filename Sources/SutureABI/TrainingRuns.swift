@@ -46,8 +46,8 @@ public func suture_trainers_run(
 
 /// Writes a checkpoint: a folder checkpoint-<steps> in `folder`, which is made if it is not there. In
 /// it are the SAE as suture_sae_save() writes it, and trainer.safetensors: weights, Adam's moments,
-/// counters, settings, and where training is in the rows. Of the checkpoints in `folder` the last two
-/// stay. One run at a time writes to a folder.
+/// counters, settings, and where training is in the rows. Of the checkpoints before it in `folder` the
+/// last one stays. One run at a time writes to a folder.
 ///
 /// A kill or a full disk at any moment leaves the checkpoints before this one as they were: it gets its
 /// name when all of it is on the disk. Disk space: 16 bytes for each of the 2 d_in d_sae weights.

@@ -35,6 +35,30 @@ import Testing
         try FileManager.default.contentsOfDirectory(atPath: folder).sorted()
     }
 
+    @Test func savingLeavesLaterCheckpointsAndCopies() throws {
+        let x = try TrainSupport.gaussian(50, 24, seed: 2)
+        try Self.inFolder { folder in
+            let name = { (steps: Int) in "checkpoint-00000000000\(steps)" }
+            let later = try Self.trainer()
+            for _ in 0..<2 {
+                _ = try later.run([x.view], tokens: 16 * 4)
+                try later.save(to: folder)
+            }
+            for copy in ["checkpoint-best", "\(name(4))-copy"] {
+                try FileManager.default.copyItem(atPath: "\(folder)/\(name(4))", toPath: "\(folder)/\(copy)")
+            }
+            let trainer = try Self.trainer()
+            for _ in 0..<3 {
+                _ = try trainer.run([x.view], tokens: 16)
+                try trainer.save(to: folder)
+            }
+            #expect(
+                try Self.names(folder)
+                    == [name(2), name(3), name(4), "\(name(4))-copy", name(8), "checkpoint-best"])
+            #expect(try Trainer(folder: folder).steps == 8)
+        }
+    }
+
     @Test(arguments: [false, true])
     func aLoadedTrainerGoesOnToTheBit(subtracts: Bool) throws {
         let x = try TrainSupport.gaussian(50, 24, seed: 2)

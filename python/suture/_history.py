@@ -79,7 +79,7 @@ class RunFolder:
 
     def checkpoints(self) -> list[str]:
         """Their names, oldest first."""
-        return sorted(entry.name for entry in self.path.glob("checkpoint-*"))
+        return sorted(entry.name for entry in self.path.glob("checkpoint-" + 12 * "[0-9]"))
 
     def last(self) -> str | None:
         """Path of the last checkpoint."""

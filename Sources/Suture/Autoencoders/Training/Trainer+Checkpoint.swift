@@ -11,7 +11,7 @@ extension Trainer {
     static let kept = 2
 
     /// Writes the checkpoint of this step into `folder`, which is made if it is not there, and then
-    /// removes all but the last two.
+    /// removes those before it but for one.
     ///
     /// At any moment a kill, a full disk or a loss of power leaves the checkpoints before it as they
     /// were: files and folder are brought to the disk under another name first, which then becomes
@@ -32,21 +32,30 @@ extension Trainer {
                 stateTensors.map(\.tensor), metadata: [(Self.stateKey, state.text())],
                 to: "\(checkpoint.temporary)/\(Self.stateName)")
             try checkpoint.commit()
-            try Self.prune(folder)
+            try Self.prune(folder, after: name)
             return checkpoint.path
         }
     }
 
-    /// Removes what a killed process left half written, and checkpoints but the last.
-    private static func prune(_ folder: String) throws {
+    /// Removes what a killed process left half written, and checkpoints before `written` but the last of
+    /// them. Later ones are of another run, and stay.
+    private static func prune(_ folder: String, after written: String) throws {
         let names = try folderNames(folder)
         for name in names where name.hasPrefix(AtomicFolder.prefix) { removeFolder("\(folder)/\(name)") }
-        for name in names.filter({ $0.hasPrefix(checkpointPrefix) }).dropLast(kept) {
+        for name in names.filter({ isCheckpoint($0) && $0 <= written }).dropLast(kept) {
             let path = "\(folder)/\(name)"
             // Renamed first: what has a checkpoint's name is whole.
             let going = "\(folder)/\(AtomicFolder.prefix)\(name)"
             if rename(path, going) == 0 { removeFolder(going) }
         }
+    }
+
+    /// Whether it is a name that `save` gives: what users put beside checkpoints, copies of them too, has
+    /// others, and is neither removed nor taken for the last one.
+    private static func isCheckpoint(_ name: String) -> Bool {
+        let digits = name.utf8.dropFirst(checkpointPrefix.utf8.count)
+        return name.hasPrefix(checkpointPrefix) && digits.count >= 12
+            && digits.allSatisfy { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
     }
 
     /// The trainer of a checkpoint: of `folder` itself, or the last one in it. It goes on as the one
@@ -80,7 +89,7 @@ extension Trainer {
         }
         let names = try folderNames(folder)
         if names.contains(stateName) { return folder }
-        guard let last = names.last(where: { $0.hasPrefix(checkpointPrefix) }) else {
+        guard let last = names.last(where: isCheckpoint) else {
             throw SutureError.io("there is no checkpoint in \(folder), expected \(stateName) or \(checkpointPrefix)…")
         }
         return "\(folder)/\(last)"
