@@ -55,7 +55,9 @@ final class ThresholdSearch: Sendable {
         try pool.with { scratch in
             let margins = (0..<count).map { row in
                 let size = sizes.typicalTerm(input + row * scores.dIn)
-                return Self.reach * deviation * size + 8 * max(abs(bar), sizes.largestOffset).ulp
+                let margin = Self.reach * deviation * size + 8 * max(abs(bar), sizes.largestOffset).ulp
+                // Beyond float32 nothing is known of the errors: every latent is a candidate.
+                return margin.isFinite ? margin : .infinity
             }
             for row in 0..<count { scratch.clear(row, bar: bar - margins[row]) }
             try scores.offer(count, input: input, encoder: encoder, to: scratch, beat: beat)
@@ -137,8 +139,9 @@ private struct WeightSizes {
             total += square
             most = max(most, square)
         }
-        // most / (total / count) times squares / count.
-        let factor = total > 0 ? most / total : 0
+        // most / (total / count) times squares / count. Where the sample says nothing of the others'
+        // weights, the margin becomes infinite.
+        let factor = total > 0 ? most / total : .infinity
         roots = squares.map { ($0 * factor).squareRoot() }
         var largest: Float = 0
         for latent in 0..<dSAE {
