@@ -26,7 +26,7 @@ def core_state(core: _core.Trainer) -> dict[str, Any]:
     return state
 
 
-def _notes(rows: list[Row]) -> dict[str, str]:
+def notes(rows: list[Row]) -> dict[str, str]:
     """What the progress bar says of the newest rows, one for each trainer."""
 
     def shown(name: str, form: str) -> str:
@@ -98,7 +98,7 @@ class Loop:
                 if taking:
                     open_steps = 0
                     self._add(rows)
-                    meter.note(**_notes(rows))
+                    meter.note(**notes(rows))
                 if self.folders and tokens - saved >= self.checkpoint_every:
                     self.save()
                     saved = tokens

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import suture
-from suture import _progress
+from suture import _progress, _train_loop
 
 
 class Bar:
@@ -60,15 +60,20 @@ def test_the_bar_of_a_run_shows_its_metrics(
     bars: list[Bar], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_progress, "BAR_AFTER_SECONDS", 0.0)
-    x = np.random.default_rng(0).normal(size=(20_000, 64)).astype(np.float32)
-    saes = [suture.SAE.init(64, 1024, k=k) for k in (4, 2)]
-    first, second = suture.train(saes, x, batch_size=1000, log_every=5)
+    rows = [
+        {"explained_variance_average": 0.71234, "l0": 32.0, "dead": 5},
+        {"explained_variance_average": 0.5, "l0": 16.04, "dead": 0},
+    ]
+    with _progress.Meter(True, "train", 100) as meter:
+        # Before there is a bar, and after.
+        meter.note(l0="1.0")
+        meter.show(10, 100)
+        assert bars[0].notes == {"l0": "1.0"}
+        meter.note(**_train_loop.notes(rows))
     assert bars[0].notes == {
-        "explained_variance": " ".join(
-            f"{run.history[-1]['explained_variance_average']:.4f}" for run in (first, second)
-        ),
-        "l0": "4.0 2.0",
-        "dead": f"{first.history[-1]['dead']} {second.history[-1]['dead']}",
+        "explained_variance": "0.7123 0.5000",
+        "l0": "32.0 16.0",
+        "dead": "5 0",
     }
 
 
