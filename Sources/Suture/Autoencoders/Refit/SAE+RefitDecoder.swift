@@ -163,12 +163,7 @@ extension SAE {
         let decoderBias = try FloatMatrix(rows: 1, cols: dIn) { target in
             for j in 0..<dIn { target[j] = Float(bias[j]) }
         }
-        for (name, matrix) in [("W_dec", decoder), ("b_dec", decoderBias)] {
-            if let bad = matrix.view.firstNonFinite() {
-                throw SutureError.numerical(
-                    "the refitted \(name)[\(bad.row), \(bad.column)] is \(bad.value), beyond the range of float32")
-            }
-        }
+        try requireFinite("refitted", [("W_dec", decoder), ("b_dec", decoderBias)])
         return try SAE(
             encoder: encoder, encoderBias: encoderBias, decoder: decoder, decoderBias: decoderBias,
             architecture: architecture, normalization: normalization, metadata: metadata)

@@ -49,14 +49,21 @@ extension SAE {
                 target[latent] = Float(-gains[latent] * shift / norms[latent])
             }
         }
-        for (name, matrix) in [("W_enc", tiedEncoder), ("b_enc", tiedBias)] {
-            if let bad = matrix.view.firstNonFinite() {
-                throw SutureError.numerical(
-                    "the tied \(name)[\(bad.row), \(bad.column)] is \(bad.value), beyond the range of float32")
-            }
-        }
+        try requireFinite("tied", [("W_enc", tiedEncoder), ("b_enc", tiedBias)])
         return try SAE(
             encoder: tiedEncoder, encoderBias: tiedBias, decoder: tiedDecoder, decoderBias: decoderBias,
             architecture: architecture, normalization: normalization, metadata: metadata)
+    }
+}
+
+/// Refuses computed weights that float32 cannot hold.
+///
+/// - Parameter kind: how they were made, for the message.
+func requireFinite(_ kind: String, _ weights: [(name: String, matrix: FloatMatrix)]) throws {
+    for (name, matrix) in weights {
+        if let bad = matrix.view.firstNonFinite() {
+            throw SutureError.numerical(
+                "the \(kind) \(name)[\(bad.row), \(bad.column)] is \(bad.value), beyond the range of float32")
+        }
     }
 }
