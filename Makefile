@@ -21,6 +21,10 @@ savings: setup ## train SAEs from random and transferred starts, write out/savin
 	@.venv/bin/suture savings $(PAIR)/small $(PAIR)/large --texts $(PAIR)/text/train.jsonl.gz \
 		--held-out $(PAIR)/text/heldout.jsonl.gz --out out/savings
 
+paper: setup ## the paper's experiments, sections 2 to 5, on the pair: out/paper/report.html
+	@.venv/bin/suture paper $(PAIR)/small $(PAIR)/large --texts $(PAIR)/text/train.jsonl.gz \
+		--held-out $(PAIR)/text/heldout.jsonl.gz --out out/paper
+
 test: test-swift test-c test-python ## every test
 
 test-swift: packages ## Swift tests: numerics, domain, C interface
@@ -64,4 +68,4 @@ clean: ## remove what was built; .venv and out/ stay
 packages:
 	@tools/setup.sh packages
 
-.PHONY: help setup demo savings test test-swift test-c test-python check bench header lib ext wheel format clean packages
+.PHONY: help setup demo savings paper test test-swift test-c test-python check bench header lib ext wheel format clean packages

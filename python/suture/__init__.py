@@ -31,7 +31,7 @@ from .runs import TrainingInterrupted, TrainRun, resume, train
 from .sae import SAE
 from .similarity import SVCCA, svcca, svcca_grid
 from .stitch import Stitch
-from .texts import read_texts
+from .texts import read_records, read_texts
 from .training import Trainer
 
 __all__ = [
@@ -59,6 +59,7 @@ __all__ = [
     "__version__",
     "check_paired",
     "cpu_info",
+    "read_records",
     "read_texts",
     "refit_decoder",
     "resume",
@@ -72,7 +73,7 @@ __all__ = [
 
 def __getattr__(name: str) -> ModuleType:
     # They need torch and more, which nothing else here does.
-    if name in ("models", "report", "savings"):
+    if name in ("models", "paper", "report", "savings"):
         from importlib import import_module
 
         return import_module(f"suture.{name}")

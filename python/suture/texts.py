@@ -14,6 +14,9 @@ from typing import IO, Any
 _OPENERS: dict[str, Callable[..., IO[Any]]] = {".gz": gzip.open, ".xz": lzma.open}
 
 
+Record = dict[str, Any]
+
+
 def read_texts(*paths: str | os.PathLike[str]) -> list[str]:
     """Documents from files.
 
@@ -32,9 +35,30 @@ def read_texts(*paths: str | os.PathLike[str]) -> list[str]:
         >>> read_texts(folder / "a.jsonl")
         ['one', 'two']
     """
+    return [record["text"] for record in read_records(*paths)]
+
+
+def read_records(*paths: str | os.PathLike[str]) -> list[Record]:
+    """Documents from files, with all that is said of each.
+
+    As :func:`read_texts`, but gives the whole JSON object of each line: its ``"text"`` and whatever
+    stands beside it, such as ``"lang"`` or ``"page"``. A plain text file has its text only.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: a line is no JSON object with a text, or a file is cut short; names the file
+            and the line.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> _ = (folder / "a.jsonl").write_text('{"text": "eins", "lang": "de"}\\n')
+        >>> read_records(folder / "a.jsonl")
+        [{'text': 'eins', 'lang': 'de'}]
+    """
     if not paths:
         raise ValueError("paths is empty, expected at least one file")
-    documents: list[str] = []
+    documents: list[Record] = []
     for path in map(Path, paths):
         opener = _OPENERS.get(path.suffix, open)
         inner = path.with_suffix("") if path.suffix in _OPENERS else path
@@ -42,22 +66,23 @@ def read_texts(*paths: str | os.PathLike[str]) -> list[str]:
             with opener(path, "rt", encoding="utf-8") as file:
                 if inner.suffix == ".jsonl":
                     documents += [
-                        _text(path, n, line) for n, line in enumerate(file, 1) if line.strip()
+                        _record(path, n, line) for n, line in enumerate(file, 1) if line.strip()
                     ]
                 else:
-                    documents.append(file.read())
+                    documents.append({"text": file.read()})
         except (EOFError, lzma.LZMAError, UnicodeDecodeError, gzip.BadGzipFile) as error:
             raise ValueError(f"{path} is damaged or cut short: {error}") from error
     return documents
 
 
-def _text(path: Path, number: int, line: str) -> str:
+def _record(path: Path, number: int, line: str) -> Record:
     try:
-        text = json.loads(line)["text"]
+        record = json.loads(line)
+        text = record["text"]
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise ValueError(
             f'{path}, line {number} is {line[:60]!r}, expected a JSON object with a "text" member'
         ) from error
     if not isinstance(text, str):
         raise ValueError(f'{path}, line {number}: "text" is {text!r}, expected a string')
-    return text
+    return dict(record)

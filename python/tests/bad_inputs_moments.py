@@ -285,3 +285,5 @@ def _broken_text(folder):
 row("read_texts", lambda _: suture.read_texts(), ValueError, "paths", "empty", "at least one")
 row("read_texts", lambda folder: suture.read_texts(folder / "none"), OSError, "none")
 row("read_texts", _broken_text, ValueError, "broken.jsonl, line 2", "txt", "expected")
+row("read_records", lambda _: suture.read_records(), ValueError, "paths", "empty", "at least one")
+row("read_records", lambda folder: suture.read_records(folder / "none"), OSError, "none")

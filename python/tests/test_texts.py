@@ -4,7 +4,7 @@ import lzma
 
 import pytest
 
-from suture.texts import read_texts
+from suture.texts import read_records, read_texts
 
 
 def test_reads_plain_json_lines_and_compressed_files(tmp_path):
@@ -49,3 +49,10 @@ def test_a_file_cut_short_is_told(tmp_path, suffix):
 def test_no_paths():
     with pytest.raises(ValueError, match="paths is empty"):
         read_texts()
+
+
+def test_records_keep_what_stands_beside_the_text(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"lang": "de", "text": "eins", "n": 1}\n', "utf-8")
+    (tmp_path / "b.txt").write_text("zwei", "utf-8")
+    found = read_records(tmp_path / "a.jsonl", tmp_path / "b.txt")
+    assert found == [{"lang": "de", "text": "eins", "n": 1}, {"text": "zwei"}]

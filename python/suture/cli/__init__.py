@@ -7,11 +7,11 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import suture
-from suture.cli import commands
+from suture.cli import commands, experiments
 
 __all__ = ["main"]
 
@@ -49,24 +49,73 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose options are added when it is used: those of an experiment need its settings,
+    and with them packages that take seconds to load."""
+
+    def __init__(
+        self, *, add_options: Callable[[argparse.ArgumentParser], None] | None = None, **rest: Any
+    ) -> None:
+        super().__init__(**rest)
+        self._add_options = add_options
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self._add_options is not None:
+            add_options, self._add_options = self._add_options, None
+            add_options(self)
+        return super().parse_known_args(args, namespace)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="suture",
         description="Carry linear features between language models by model stitching.",
     )
     parser.add_argument("--version", action="version", version=f"suture {suture.__version__}")
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, (add_options, run, summary, example) in commands.COMMANDS.items():
-        sub = subparsers.add_parser(
-            name,
-            help=summary,
-            description=summary[0].upper() + summary[1:] + ".",
-            epilog=f"example:\n  {example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+    subparsers = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=_Parser
+    )
+    for name, command in commands.COMMANDS.items():
+        _add(subparsers, name, command)
+    _add_experiments(subparsers)
+    return parser
+
+
+def _add(subparsers: Any, name: str, command: experiments.Command) -> None:
+    """A sub-command with its own options and those that all have."""
+    add_options, run, summary, example = command
+
+    def fill(sub: argparse.ArgumentParser) -> None:
         add_options(sub)
         sub.add_argument("--json", action="store_true", help="print the results as JSON")
         sub.add_argument("--quiet", action="store_true", help="no progress bars")
         sub.add_argument("--threads", type=int, metavar="N", help="threads to use (default: all)")
         sub.set_defaults(run=run)
-    return parser
+
+    subparsers.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_options=fill,
+    )
+
+
+def _add_experiments(subparsers: Any) -> None:
+    """``suture experiment NAME``, each with the settings of that experiment."""
+
+    def fill(parser: argparse.ArgumentParser) -> None:
+        names = parser.add_subparsers(
+            dest="experiment", required=True, metavar="NAME", parser_class=_Parser
+        )
+        for name, command in experiments.paper_commands().items():
+            _add(names, name, command)
+
+    summary = "run one experiment of the paper on a pair of models"
+    subparsers.add_parser(
+        "experiment",
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        add_options=fill,
+    )

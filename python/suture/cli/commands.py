@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,7 @@ import numpy as np
 
 import suture
 from suture.cli import experiments, inputs, training
-
-Command = tuple[Callable[[ArgumentParser], None], Callable[[Namespace], dict[str, Any]], str, str]
+from suture.cli.experiments import Command
 
 
 def as_text(result: dict[str, Any], indent: str = "") -> str:
@@ -295,5 +293,11 @@ COMMANDS: dict[str, Command] = {
         experiments.savings,
         "measure what transferred starts save when SAEs are trained, and draw it",
         "suture savings models/small models/large --texts t.jsonl --held-out h.jsonl --out out",
+    ),
+    "paper": (
+        experiments.paper_options,
+        experiments.paper,
+        "run the paper's experiments on a pair of models and write a report with verdicts",
+        "suture paper models/small models/large --texts t.jsonl --held-out h.jsonl --out out",
     ),
 }

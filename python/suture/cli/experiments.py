@@ -4,9 +4,13 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+
+Command = tuple[Callable[[ArgumentParser], None], Callable[[Namespace], dict[str, Any]], str, str]
+"""What adds a sub-command's options, what runs it, what it does, and an example."""
 
 
 def _pair_options(parser: ArgumentParser) -> None:
@@ -17,7 +21,7 @@ def _pair_options(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
 
 
-def _settings_options(parser: ArgumentParser, settings: type[Any]) -> None:
+def _settings_options(parser: ArgumentParser | Any, settings: type[Any]) -> None:
     """One option for each field of a settings class, lists taking several numbers."""
     for field in fields(settings):
         default: Any = field.default
@@ -28,7 +32,7 @@ def _settings_options(parser: ArgumentParser, settings: type[Any]) -> None:
             shown = "all" if field.name.endswith("tokens") else "picked"
         parser.add_argument(
             f"--{field.name.replace('_', '-')}",
-            type=float if isinstance(example, float) else int,
+            type=type(example) if isinstance(example, (float, str)) else int,
             nargs="+" if several else None,
             default=field.default,
             help=f"({shown})",
@@ -56,11 +60,7 @@ def report(options: Namespace) -> dict[str, Any]:
 
 def _on_pair(experiment: Any, options: Namespace) -> dict[str, Any]:
     results: dict[str, Any] = experiment.write(
-        options.model_a,
-        options.model_b,
-        options.texts,
-        options.held_out,
-        options.out,
+        *_pair(options),
         settings=_settings(options, experiment.Settings),
         progress=not options.quiet,
     )
@@ -91,4 +91,90 @@ def savings(options: Namespace) -> dict[str, Any]:
         for row in results["summary"]
         if "saved" in row
         for shares in [row["saved"]["held_out"]]
+    }
+
+
+# -- the paper -----------------------------------------------------------------------------------
+
+
+def paper_options(parser: ArgumentParser) -> None:
+    from suture.paper.experiments import EXPERIMENTS
+    from suture.report.settings import Settings
+
+    _pair_options(parser)
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", choices=EXPERIMENTS, help=", ".join(EXPERIMENTS)
+    )
+    _settings_options(parser, Settings)
+
+
+def paper(options: Namespace) -> dict[str, Any]:
+    from suture import paper
+    from suture.report.settings import Settings
+
+    results = paper.write(
+        *_pair(options),
+        only=options.only,
+        common=_settings(options, Settings),
+        progress=not options.quiet,
+    )
+    if options.json:
+        return results
+    said = _verdicts(*results["experiments"])
+    return said | {f"{name}, left out": why for name, why in results["left_out"].items()}
+
+
+def paper_commands() -> dict[str, Command]:
+    """A sub-command for each experiment of the paper."""
+    from suture.paper.experiments import EXPERIMENTS, experiment
+
+    def command(name: str) -> Command:
+        module = experiment(name)
+
+        def add_options(parser: ArgumentParser) -> None:
+            from suture.report.settings import Settings
+
+            _pair_options(parser)
+            own = parser.add_argument_group("this experiment")
+            _settings_options(own, module.Settings)
+            _settings_options(parser.add_argument_group("models, tokens, SAEs"), Settings)
+
+        def run(options: Namespace) -> dict[str, Any]:
+            from suture import paper
+            from suture.report.settings import Settings
+
+            found = paper.run(
+                name,
+                *_pair(options),
+                settings=_settings(options, module.Settings),
+                common=_settings(options, Settings),
+                progress=not options.quiet,
+            )
+            return found if options.json else _verdicts(found)
+
+        title = module.TITLE[0].lower() + module.TITLE[1:]
+        return (
+            add_options,
+            run,
+            f"{title} (section {module.SECTION})",
+            f"suture experiment {name} models/small models/large --texts t.jsonl "
+            "--held-out h.jsonl --out out",
+        )
+
+    return {name: command(name) for name in EXPERIMENTS}
+
+
+def _pair(options: Namespace) -> tuple[Any, ...]:
+    return options.model_a, options.model_b, options.texts, options.held_out, options.out
+
+
+def _verdicts(*found: dict[str, Any]) -> dict[str, Any]:
+    return {
+        f"{finding['figure']}: {finding['title']}": {
+            "verdict": finding["verdict"],
+            "here": f"{finding['here']} {finding['why']}".strip(),
+            "paper": finding["paper"],
+        }
+        for experiment in found
+        for finding in experiment["findings"]
     }

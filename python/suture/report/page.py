@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import BaseLoader, ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from suture.report import figures, verdicts
@@ -14,9 +13,6 @@ from suture.report import figures, verdicts
 
 def render(results: dict[str, Any]) -> str:
     """The HTML page for the content of ``report.json``."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters["count"] = _count
-    template = resources.files("suture.report").joinpath("page.html.j2").read_text("utf-8")
     drawn = {
         "svcca": figures.svcca_grid(results["svcca"]),
         "losses": figures.losses(results["table1"]),
@@ -24,11 +20,25 @@ def render(results: dict[str, Any]) -> str:
         "objective": figures.objective(results["stitch"]),
         "training": figures.training(results["training"]),
     }
-    return environment.from_string(template).render(
-        r=results,
-        figure={name: Markup(svg) for name, svg in drawn.items()},
-        verdict=results["verdicts"],
+    return (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            r=results,
+            figure={name: Markup(svg) for name, svg in drawn.items()},
+            verdict=results["verdicts"],
+        )
     )
+
+
+def environment(*packages: str) -> Environment:
+    """Templates of this package, and of others whose pages are built on ``base.html.j2``."""
+    loaders: list[BaseLoader] = [PackageLoader(name, ".") for name in (*packages, "suture.report")]
+    found = Environment(
+        loader=ChoiceLoader(loaders), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    found.filters["count"] = _count
+    return found
 
 
 def add_verdicts(results: dict[str, Any]) -> None:

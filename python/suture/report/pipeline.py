@@ -63,14 +63,13 @@ class Experiment(Pair):
         }
         return self.steps.run("table1", "Running text through both models", depends, compute)
 
-    def train(self, train: Step, svcca: Step, models: Step) -> Step:
-        """A TopK SAE on A."""
+    def train(self, train: Step, svcca: Step, models: Step, name: str = "a") -> Step:
+        """A TopK SAE on A, or on B."""
         settings = self.settings
 
         def compute(folder: Path) -> dict[str, Any]:
-            rows = self._rows(train, "a")
             sae = suture.SAE.init(
-                d_in=models.result["a"]["d_model"],
+                d_in=models.result[name]["d_model"],
                 d_sae=settings.d_sae,
                 architecture="topk",
                 k=settings.k,
@@ -78,7 +77,7 @@ class Experiment(Pair):
             )
             run = suture.train(
                 sae,
-                rows,
+                self._rows(train, name),
                 tokens=settings.sae_tokens,
                 batch_size=settings.batch_size,
                 lr=settings.lr,
@@ -86,8 +85,8 @@ class Experiment(Pair):
                 progress=self.progress,
             )
             run.sae.metadata |= {
-                "model_name": models.result["a"]["name"],
-                "hook_name": f"blocks.{svcca.result['layer_a']}.hook_resid_pre",
+                "model_name": models.result[name]["name"],
+                "hook_name": f"blocks.{svcca.result[f'layer_{name}']}.hook_resid_pre",
             }
             run.sae.save(folder / "sae")
             return {"history": [dict(row) for row in run.history]}
@@ -97,7 +96,8 @@ class Experiment(Pair):
             "sae": [settings.d_sae, settings.k, settings.seed],
             "training": [settings.sae_tokens, settings.batch_size, settings.lr],
         }
-        return self.steps.run("sae", "Training a sparse autoencoder on A", depends, compute)
+        title = f"Training a sparse autoencoder on {name.upper()}"
+        return self.steps.run("sae" if name == "a" else "sae-b", title, depends, compute)
 
     def table2(self, svcca: Step, stitch: Step, sae: Step, held: Step) -> Step:
         """Original on A, transferred to B, random on B."""

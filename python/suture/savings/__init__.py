@@ -69,18 +69,29 @@ def write(
         raise ImportError(
             f"{error.name} is missing: pip install 'suture[models,report]'", name=error.name
         ) from error
-    settings = settings or Settings()
+    found = measure(
+        Savings(model_a, model_b, texts, held_out, out, settings or Settings(), progress)
+    )
+    folder = Path(out)
+    dump(found, folder / "savings.json")
+    for name, svg in figures.draw(found).items():
+        (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
+    print(f"Results: {folder / 'savings.json'}", file=sys.stderr)
+    return found
+
+
+def measure(experiment: Savings) -> dict[str, Any]:
+    """Runs all trainings that are not done yet and gathers ``savings.json``'s content."""
     start = time.perf_counter()
-    experiment = Savings(model_a, model_b, texts, held_out, out, settings, progress)
     experiment.prepare()
     rates = results.rates(experiment.sweep())
     runs = experiment.runs(rates["lrs"])
     widest = experiment.check_widest(rates["lrs"]["random"])
     steps = {step.name: step for step in experiment.steps.done}
-    found = {
+    return {
         "suture": suture.__version__,
         "machine": asdict(suture.cpu_info()),
-        "settings": asdict(settings),
+        "settings": asdict(experiment.settings),
         "models": experiment.models.result,
         "layers": [experiment.svcca.result[f"layer_{name}"] for name in "ab"],
         "tokens": {
@@ -106,9 +117,3 @@ def write(
         "seconds": sum(step.seconds for step in steps.values()),
         "seconds_now": time.perf_counter() - start,
     }
-    folder = Path(out)
-    dump(found, folder / "savings.json")
-    for name, svg in figures.draw(found).items():
-        (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
-    print(f"Results: {folder / 'savings.json'}", file=sys.stderr)
-    return found

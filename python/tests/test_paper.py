@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The paper's experiments as one report, on a tiny random pair; findings and page by themselves."""
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+pytest.importorskip("matplotlib")
+
+from suture import paper
+from suture.cli import main
+from suture.models.tiny import tiny_pair
+from suture.paper.experiments import experiment
+from suture.paper.finding import Finding, verdict
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory):
+    """What comes after the sub-command, but for the folder of the results."""
+    folder = tmp_path_factory.mktemp("pair")
+    small, large, tokenizer = tiny_pair()
+    for name, model in (("small", small), ("large", large)):
+        model.save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
+    rng = np.random.default_rng(0)
+    letters = list("abcdefgh ")
+    for name, count in (("fit.jsonl", 60), ("held.jsonl", 20)):
+        lines = [json.dumps({"text": "".join(rng.choice(letters, 60))}) for _ in range(count)]
+        (folder / name).write_text("\n".join(lines) + "\n", "utf-8")
+    return [
+        *(str(folder / "small"), str(folder / "large")),
+        *("--texts", str(folder / "fit.jsonl"), "--held-out", str(folder / "held.jsonl")),
+        *("--context", "32", "--d-sae", "64", "--k", "4", "--sae-tokens", "5000", "--lr", "1e-2"),
+        *("--batch-size", "256", "--quiet"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def report(arguments, tmp_path_factory):
+    """A report on the first experiments."""
+    out = tmp_path_factory.mktemp("paper")
+    assert main(["paper", *arguments, "--out", str(out), "--only", "stitching", "transfer"]) == 0
+    return out
+
+
+def strict_json(path):
+    def refuse(word):
+        raise AssertionError(f"{path.name} holds {word}, which is no JSON")
+
+    return json.loads(path.read_text("utf-8"), parse_constant=refuse)
+
+
+def test_page_has_a_figure_and_a_verdict_for_each_finding(report):
+    results = strict_json(report / "paper.json")
+    findings = [f for e in results["experiments"] for f in e["findings"]]
+    assert [f["figure"] for f in findings] == ["Fig. 6", "Table 1", "Fig. 7", "Table 2"]
+    page = (report / "report.html").read_text("utf-8")
+    assert page.count("<svg ") == 4
+    for finding in findings:
+        assert finding["paper"]
+        assert finding["here"]
+        assert page.count(f"{finding['figure']}: ") >= 1
+    assert not re.search(r"<(script|img|link|iframe)|@import|url\((?!#)", page)
+    assert (report / "figures" / "fig-6.svg").read_text("utf-8").startswith("<svg ")
+
+
+def test_numbers_are_those_of_the_stitch(report):
+    """The weight of the fit is among those compared: its row must be that of the stitch itself."""
+    result = strict_json(report / "stitching.json")["result"]
+    [fit] = [row for row in result["alphas"] if row["alpha"] == 1.0]
+    for term, value in result["stitch"]["held_out"].items():
+        assert fit["held_out"][term] == pytest.approx(value, rel=1e-12), term
+    trips = [
+        row["held_out"]["a_round_trip"] + row["held_out"]["b_round_trip"]
+        for row in result["alphas"]
+    ]
+    assert trips[0] > trips[-1]
+
+
+def test_a_second_run_computes_nothing_again(arguments, report, capsys):
+    stamps = {path: path.stat().st_mtime_ns for path in (report / "work").rglob("step.json")}
+    assert len(stamps) >= 8
+    capsys.readouterr()
+    assert main(["experiment", "stitching", *arguments, "--out", str(report), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["result"] == strict_json(report / "stitching.json")["result"]
+    assert stamps == {path: path.stat().st_mtime_ns for path in stamps}
+
+
+def test_what_is_not_possible_is_left_out_and_said(arguments, tmp_path, monkeypatch):
+    def refuse(ground, settings):
+        raise ValueError("texts have no <languages>")
+
+    monkeypatch.setattr(experiment("transfer"), "run", refuse)
+    out = tmp_path / "out"
+    assert main(["paper", *arguments, "--out", str(out), "--only", "stitching", "transfer"]) == 0
+    assert strict_json(out / "paper.json")["left_out"] == {"transfer": "texts have no <languages>"}
+    assert "texts have no &lt;languages&gt;" in (out / "report.html").read_text("utf-8")
+    assert main(["paper", *arguments, "--out", str(out), "--only", "transfer"]) == 1
+
+
+def test_settings_of_an_experiment_reach_it(arguments, tmp_path, report):
+    out = str(report)
+    assert main(["experiment", "stitching", *arguments, "--out", out, "--alphas", "0", "3"]) == 0
+    result = strict_json(report / "stitching.json")["result"]
+    assert [row["alpha"] for row in result["alphas"]] == [0.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"only": []}, "only is empty"),
+        ({"only": ["nothing"]}, "name is 'nothing', expected one of stitching"),
+        ({"settings": {"nothing": 1}}, "settings has"),
+    ],
+)
+def test_bad_arguments_are_named(change, word):
+    with pytest.raises(ValueError, match=re.escape(word)):
+        paper.write("a", "b", ["t"], ["h"], "out", **change)
+
+
+def test_the_command_line_starts_without_torch():
+    """It takes seconds to load, which `suture info` needs not wait for."""
+    code = (
+        "import sys; from suture.cli import main; main(['info']); "
+        "assert not {'torch', 'transformers', 'matplotlib'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_settings_of_another_experiment_are_refused():
+    other = experiment("transfer").Settings()
+    with pytest.raises(TypeError, match=r"settings of stitching is a Settings, expected"):
+        paper.run("stitching", "a", "b", ["t"], ["h"], "out", settings=other)
+    with pytest.raises(ValueError, match="alphas"):
+        experiment("stitching").Settings(alphas=(-1.0,))
+
+
+def test_verdicts_follow_the_numbers():
+    assert verdict(reproduced=True, partly=True) == "reproduced"
+    assert verdict(reproduced=False) == "differs"
+    with pytest.raises(ValueError, match="verdict is 'maybe'"):
+        Finding("Fig. 1", "", "", "", "maybe")
+    rows = [
+        {"fvu": 0.1, "delta_loss": 0.1, "dead_fraction": 0.0},
+        {"fvu": 0.4, "delta_loss": 0.3, "dead_fraction": 0.0},
+        {"fvu": 1.4, "delta_loss": 3.0, "dead_fraction": 0.0},
+    ]
+    findings = experiment("transfer").findings
+    assert findings({"rows": rows})[0].verdict == "reproduced"
+    rows[1]["fvu"] = 0.9
+    assert findings({"rows": rows})[0].verdict == "partly"
+    rows[1]["fvu"] = 2.0
+    assert findings({"rows": rows})[0].verdict == "differs"
