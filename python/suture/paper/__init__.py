@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import suture
+from suture._extras import needs
 from suture.paper.experiments import EXPERIMENTS, draw, experiment
 from suture.paper.finding import Finding
 
@@ -198,12 +199,10 @@ def _ground(
     common: Settings | None,
     progress: bool,
 ) -> Ground:
-    try:
+    with needs("paper"):
         import_module("matplotlib")
         from suture.paper.ground import Ground
         from suture.report.settings import Settings
-    except ImportError as error:
-        raise ImportError(f"{error} (pip install 'suture[paper]')", name=error.name) from error
     return Ground(model_a, model_b, texts, held_out, out, common or Settings(), progress)
 
 

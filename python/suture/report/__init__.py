@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from suture._extras import needs
 from suture.report.pipeline import Experiment, dump
 from suture.report.settings import Settings
 
@@ -56,12 +57,8 @@ def write(
             ...
         ValueError: model_a is 'small', expected a folder that transformers' save_pretrained() ...
     """
-    try:
+    with needs("models,report"):
         from suture.report import page
-    except ImportError as error:
-        raise ImportError(
-            f"{error.name} is missing: pip install 'suture[models,report]'", name=error.name
-        ) from error
     experiment = Experiment(
         model_a, model_b, texts, held_out, out, settings or Settings(), progress
     )

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import suture
+from suture._extras import needs
 from suture.report.pipeline import dump
 from suture.savings import results
 from suture.savings.pipeline import Savings
@@ -63,12 +64,8 @@ def write(
             ...
         ValueError: model_a is 'small', expected a folder that transformers' save_pretrained() ...
     """
-    try:
+    with needs("models,report"):
         from suture.savings import figures
-    except ImportError as error:
-        raise ImportError(
-            f"{error.name} is missing: pip install 'suture[models,report]'", name=error.name
-        ) from error
     found = measure(
         Savings(model_a, model_b, texts, held_out, out, settings or Settings(), progress)
     )

@@ -120,7 +120,7 @@ def _table1(table1: dict[str, Any]) -> Finding:
         "Relative change of the loss: A→B +9 to +39 %, B→A +8 to +17 %, A→B→A below 1 %, "
         "B→A→B +1.4 to +13 %.",
         f"{said}, on {table1['tokens']:,} held-out tokens.",
-        verdict(reproduced=not missed, partly=len(missed) < len(TABLE1)),
+        verdict(reproduced=not missed, partly=len(missed) <= len(TABLE1) / 2),
         f"Above the paper's pairs: {', '.join(missed)}." if missed else "",
     )
 
