@@ -21,6 +21,9 @@ except ImportError as error:
         "pip install 'suture[models]'"
     ) from error
 
+from ._paths import FeatureHead
+from .ablation import PathAblation, ablate_paths
+from .attention import DeactivationScores, deactivation_scores
 from .extraction import extract
 from .losses import next_token_loss
 from .splicing import SplicedLoss, spliced_loss
@@ -28,8 +31,13 @@ from .stitching import StitchedLoss, stitched_loss
 from .tiny import tiny_pair
 
 __all__ = [
+    "DeactivationScores",
+    "FeatureHead",
+    "PathAblation",
     "SplicedLoss",
     "StitchedLoss",
+    "ablate_paths",
+    "deactivation_scores",
     "extract",
     "next_token_loss",
     "spliced_loss",
