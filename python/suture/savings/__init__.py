@@ -66,9 +66,9 @@ def write(
     """
     with needs("models,report"):
         from suture.savings import figures
-    found = measure(
-        Savings(model_a, model_b, texts, held_out, out, settings or Settings(), progress)
-    )
+    experiment = Savings(model_a, model_b, texts, held_out, out, settings or Settings(), progress)
+    experiment.prepare()
+    found = measure(experiment)
     folder = Path(out)
     dump(found, folder / "savings.json")
     for name, svg in figures.draw(found).items():
@@ -78,9 +78,9 @@ def write(
 
 
 def measure(experiment: Savings) -> dict[str, Any]:
-    """Runs all trainings that are not done yet and gathers ``savings.json``'s content."""
+    """Runs all trainings of a prepared experiment that are not done yet and gathers
+    ``savings.json``'s content."""
     start = time.perf_counter()
-    experiment.prepare()
     rates = results.rates(experiment.sweep())
     runs = experiment.runs(rates["lrs"])
     widest = experiment.check_widest(rates["lrs"]["random"])

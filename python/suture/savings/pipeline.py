@@ -34,12 +34,20 @@ class Savings(Pair):
 
     settings: Settings
 
-    def prepare(self) -> None:
-        """The steps that the demo has too: models, layers, activations, stitch."""
-        self.models = self.describe()
-        self.svcca = self.pick_layers(self.models)
-        self.train_rows = self.extract(self.svcca, "fit", self.settings.fit_tokens)
-        self.held_rows = self.extract(self.svcca, "held_out", self.settings.held_out_tokens)
+    def prepare(self, done: tuple[Step, Step, Step, Step] | None = None) -> None:
+        """The steps that the demo has too: models, layers, activations, stitch.
+
+        Args:
+            done: the first four, models, layers and activations to fit on and to judge by, of
+                another experiment on the pair.
+        """
+        if done is None:
+            models = self.describe()
+            svcca = self.pick_layers(models)
+            train_rows = self.extract(svcca, "fit", self.settings.fit_tokens)
+            held_rows = self.extract(svcca, "held_out", self.settings.held_out_tokens)
+            done = models, svcca, train_rows, held_rows
+        self.models, self.svcca, self.train_rows, self.held_rows = done
         self.stitch = self.fit(self.svcca, self.models, self.train_rows, self.held_rows)
 
         self._memory: dict[tuple[str, str], Any] = {}

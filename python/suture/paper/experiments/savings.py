@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,8 @@ class Settings:
     widths: tuple[int, ...] = (4096, 8192)
     #: Repetitions: SAE on A, random start and order of the tokens.
     seeds: int = 2
+    #: Tokens that the stitch is fitted on here, since it is charged for them.
+    charged_tokens: int = 100_000
     #: Tokens a SAE is trained on.
     run_tokens: int = 500_000
     run_batch_size: int = 1024
@@ -40,10 +42,9 @@ def run(ground: Ground, settings: Settings) -> dict[str, Any]:
     common = ground.settings
     own = savings.Settings(
         context=common.context,
-        layer_a=ground.layer("a"),
-        layer_b=ground.layer("b"),
-        svcca_tokens=common.svcca_tokens,
+        fit_tokens=common.fit_tokens,
         held_out_tokens=common.held_out_tokens,
+        stitch_tokens=settings.charged_tokens,
         alpha=common.alpha,
         k=common.k,
         widths=settings.widths,
@@ -53,8 +54,6 @@ def run(ground: Ground, settings: Settings) -> dict[str, Any]:
         lrs=settings.lrs,
         lr_a=settings.lr_a,
     )
-    if common.stitch_tokens is not None:
-        own = replace(own, stitch_tokens=common.stitch_tokens)
     experiment = Savings(
         ground.paths["a"],
         ground.paths["b"],
@@ -64,6 +63,7 @@ def run(ground: Ground, settings: Settings) -> dict[str, Any]:
         own,
         ground.progress,
     )
+    experiment.prepare((ground.models, ground.layers, ground.fit_rows, ground.held_out_rows))
     return savings.measure(experiment)
 
 
