@@ -112,6 +112,21 @@ def test_settings_of_an_experiment_reach_it(arguments, tmp_path, report):
     assert [row["alpha"] for row in result["alphas"]] == [0.0, 3.0]
 
 
+def test_savings_go_on_from_what_is_there(arguments, report):
+    before = {path: path.stat().st_mtime_ns for path in (report / "work").rglob("step.json")}
+    small = ["--widths", "32", "--seeds", "1", "--run-tokens", "8192", "--run-batch-size", "128"]
+    small += ["--lrs", "1e-2", "--charged-tokens", "1000"]
+    assert main(["experiment", "savings", *arguments, "--out", str(report), *small]) == 0
+    found = strict_json(report / "savings.json")
+    figures = [finding["figure"] for finding in found["findings"]]
+    assert figures == ["Fig. 1c, Table 4", "Fig. 2a", "Fig. 2b"]
+    assert found["result"]["tokens"]["train"] == strict_json(report / "paper.json")["tokens"]["fit"]
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    # The stitch of this experiment is one of its own, on the tokens it is charged for.
+    [own] = (report / "savings" / "work").glob("stitch/step.json")
+    assert strict_json(own)["result"]["after"]["tokens"] == 1000
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [
