@@ -29,10 +29,12 @@ from .losses import next_token_loss
 from .splicing import SplicedLoss, spliced_loss
 from .stitching import StitchedLoss, stitched_loss
 from .tiny import tiny_pair
+from .variants import ModelVariants
 
 __all__ = [
     "DeactivationScores",
     "FeatureHead",
+    "ModelVariants",
     "PathAblation",
     "SplicedLoss",
     "StitchedLoss",
