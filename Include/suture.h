@@ -674,6 +674,139 @@ suture_status suture_trainer_check_data(const suture_trainer *trainer, const sut
 suture_status suture_trainer_description(const suture_trainer *trainer, char *json,
     uint64_t capacity, uint64_t *size);
 
+// -------------------------------------------------------------------------------------------------
+// Feature analysis
+// -------------------------------------------------------------------------------------------------
+// What features do to logits, and when they fire. An unembedding is W_U of the model transposed,
+// (vocabulary, d), one row a token: as the weight of the output head lies in most models. The logit
+// weights of feature i are v_i = W_dec[i] W_U. A latent is active on a token where the codes have a
+// slot for it.
+
+/// Begins attribution correlations (arXiv 2506.06609, eq. 10) of two SAEs with as many latents
+/// each: decoders W_dec_a (d_sae, d_a) and W_dec_b (d_sae, d_b), unembeddings (vocabulary, d_a) and
+/// (vocabulary, d_b) over the same tokens. All four are copied. *out is the caller's, to be
+/// released with suture_attribution_destroy().
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for other shapes, such as vocabularies that differ, or a
+/// number that is not finite; SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_attribution_create(const suture_matrix *W_dec_a,
+    const suture_matrix *unembedding_a, const suture_matrix *W_dec_b,
+    const suture_matrix *unembedding_b, suture_attribution **out);
+
+/// Adds tokens: row t of codes_a and of codes_b belong to the same token, and next_tokens[t] is the
+/// token that follows it in its text, or negative where none does: such rows do not count. count is
+/// the number of next_tokens. The same calls give the same bits for any number of threads. On any
+/// error, cancelling included, the correlations are as they were before the call.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for codes of another d_sae or number of rows, or a token
+/// beyond the vocabulary; SUTURE_ERROR_NUMERICAL where a logit weight is beyond float32;
+/// SUTURE_ERROR_CANCELLED; SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_attribution_update(suture_attribution *attribution,
+    const suture_codes *codes_a, const suture_codes *codes_b, const int64_t *next_tokens,
+    int64_t count, const suture_progress *progress);
+
+/// Adds the tokens that other has seen, as if one pass had seen both, up to rounding. other stays
+/// as it is; it should have been made from the same weights, of which only the sizes are compared.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT if the sizes differ, SUTURE_ERROR_OUT_OF_MEMORY; then
+/// nothing has changed.
+suture_status suture_attribution_merge(suture_attribution *attribution,
+    const suture_attribution *other);
+
+/// For each feature the correlation, NaN where a side never varied, and the tokens with a next
+/// token that it was active on in A and in B: (d_sae) each; and the number of all tokens with a
+/// next token. Each out-pointer may be NULL.
+suture_status suture_attribution_read(const suture_attribution *attribution, double *correlation,
+    uint64_t *active_a, uint64_t *active_b, uint64_t *tokens);
+
+/// Releases attribution correlations. Accepts NULL.
+void suture_attribution_destroy(suture_attribution *attribution);
+
+/// Begins structural scores: for each feature the number of sentences in which it is active in all
+/// of the sentence's variants, divided by the number in which it is active in any. *out is the
+/// caller's, to be released with suture_structural_destroy().
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for a d_sae out of range, SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_structural_create(int64_t d_sae, suture_structural **out);
+
+/// Adds sentences of `variants` texts each (at least 2, the sentence itself counted), one after the
+/// other: lengths[j] is the number of tokens of text j, and codes has the rows of all texts in
+/// order. A text may have no tokens: then no feature is active in all variants of its sentence. On
+/// any error the scores are as they were before the call.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for codes of another d_sae, lengths that do not add up to
+/// the rows of codes, or text_count not a multiple of variants; SUTURE_ERROR_CANCELLED;
+/// SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_structural_update(suture_structural *structural, const suture_codes *codes,
+    const int64_t *lengths, int64_t text_count, int64_t variants, const suture_progress *progress);
+
+/// For each feature its score, NaN where it was never active, and the numbers of sentences that it
+/// was active in all variants of, and in any: (d_sae) each; and the number of sentences. Each
+/// out-pointer may be NULL.
+suture_status suture_structural_read(const suture_structural *structural, double *score,
+    uint64_t *in_all, uint64_t *in_any, uint64_t *sentences);
+
+/// Releases structural scores. Accepts NULL.
+void suture_structural_destroy(suture_structural *structural);
+
+/// Begins statistics of features over a stream of codes, with the `top` tokens (0 to 10000) on
+/// which each is most active. *out is the caller's, to be released with
+/// suture_feature_statistics_destroy().
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for a number out of range, SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_feature_statistics_create(int64_t d_sae, int64_t top,
+    suture_feature_statistics **out);
+
+/// Adds tokens; they are numbered on from those seen before, the first is 0. On any error the
+/// statistics are as they were before the call.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for codes of another d_sae; SUTURE_ERROR_CANCELLED;
+/// SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_feature_statistics_update(suture_feature_statistics *statistics,
+    const suture_codes *codes, const suture_progress *progress);
+
+/// For each feature the share of the tokens it is active on, its mean activation over those (NaN
+/// where there are none) and its largest (0 there): (d_sae) each; and the number of tokens. Each
+/// out-pointer may be NULL.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT before the first token.
+suture_status suture_feature_statistics_read(const suture_feature_statistics *statistics,
+    double *frequency, double *mean, float *maximum, uint64_t *tokens);
+
+/// For each feature the numbers of the tokens on which it is most active, and its activations
+/// there: (d_sae, top) each, row by row, strongest first, ties by the earlier token; -1 and 0 in
+/// places that are not used. Each out-pointer may be NULL.
+suture_status suture_feature_statistics_examples(const suture_feature_statistics *statistics,
+    int64_t *rows, float *values);
+
+/// Releases feature statistics. Accepts NULL.
+void suture_feature_statistics_destroy(suture_feature_statistics *statistics);
+
+/// The tokens that features promote and suppress: for each row of W_dec (n, d) the `count` largest
+/// and the `count` smallest logit weights, strongest first, ties by the lower token, and their
+/// tokens: (n, count) each, row by row. Logit weights are made a few rows at a time. Each
+/// out-pointer may be NULL.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for other shapes, a number that is not finite, or count
+/// not within 1 to the vocabulary; SUTURE_ERROR_NUMERICAL where a logit weight is beyond float32;
+/// SUTURE_ERROR_CANCELLED; SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_logit_weights(const suture_matrix *W_dec, const suture_matrix *unembedding,
+    int64_t count, const suture_progress *progress, int32_t *up_tokens, float *up_values,
+    int32_t *down_tokens, float *down_values);
+
+/// For each row of W_dec (n, d) the length of its part in the effective null space of an
+/// unembedding (vocabulary, d), as a fraction of its whole length; NaN for a row of zeros. The null
+/// space is that of the smallest `share` of the singular values, 0 < share <= 1, rounded to a whole
+/// number of them and at least one (the paper takes 0.02). fraction has n elements, singular_values
+/// (ascending) d; either may be NULL.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for other shapes, a share out of range, a number that is
+/// not finite, or an unembedding of zeros; SUTURE_ERROR_NUMERICAL; SUTURE_ERROR_CANCELLED;
+/// SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_null_space_fraction(const suture_matrix *W_dec,
+    const suture_matrix *unembedding, double share, const suture_progress *progress,
+    double *fraction, double *singular_values);
+
 #ifdef __cplusplus
 }
 #endif

@@ -57,6 +57,12 @@ typedef struct suture_codes { void *reserved; } suture_codes;
 typedef struct suture_evaluation { void *reserved; } suture_evaluation;
 /// A SAE in training, with its optimiser.
 typedef struct suture_trainer { void *reserved; } suture_trainer;
+/// Attribution correlations of two SAEs' features over a stream of codes.
+typedef struct suture_attribution { void *reserved; } suture_attribution;
+/// Structural scores of features over sentences and their variants.
+typedef struct suture_structural { void *reserved; } suture_structural;
+/// Frequencies, activations and examples of features over a stream of codes.
+typedef struct suture_feature_statistics { void *reserved; } suture_feature_statistics;
 
 // ---------------------------------------------------------------------------------------------
 // Matrices

@@ -36,6 +36,7 @@ SECTIONS = [
     "Transfer",
     "Training",
     "TrainingRuns",
+    "Analysis",
 ]
 
 

@@ -34,6 +34,9 @@ typedef struct {
     PyTypeObject *codes;
     PyTypeObject *evaluation;
     PyTypeObject *trainer;
+    PyTypeObject *attribution;
+    PyTypeObject *structural;
+    PyTypeObject *statistics;
 } core_state;
 
 static inline core_state *core_state_of(PyObject *module) { return PyModule_GetState(module); }
@@ -51,6 +54,7 @@ int core_add_sae(PyObject *module, core_state *state);
 int core_add_codes(PyObject *module, core_state *state);
 int core_add_evaluation(PyObject *module, core_state *state);
 int core_add_trainer(PyObject *module, core_state *state);
+int core_add_analysis(PyObject *module, core_state *state);
 
 /// Makes a type from `spec` and puts it in the module under its own name.
 int core_add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **out);

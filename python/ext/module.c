@@ -50,6 +50,7 @@ static int execute(PyObject *module) {
     static int (*const parts[])(PyObject *, core_state *) = {
         core_add_errors, core_add_library, core_add_rows,       core_add_view,    core_add_moments,
         core_add_stitch, core_add_sae,     core_add_codes,      core_add_evaluation, core_add_trainer,
+        core_add_analysis,
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         if (parts[i](module, state) < 0) return -1;
@@ -71,7 +72,10 @@ static int execute(PyObject *module) {
     apply((state)->sae); \
     apply((state)->codes); \
     apply((state)->evaluation); \
-    apply((state)->trainer)
+    apply((state)->trainer); \
+    apply((state)->attribution); \
+    apply((state)->structural); \
+    apply((state)->statistics)
 
 static int traverse(PyObject *module, visitproc visit, void *arg) {
     core_state *state = core_state_of(module);

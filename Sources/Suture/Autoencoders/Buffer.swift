@@ -31,3 +31,11 @@ extension Buffer {
         memset(pointer, 0, count * MemoryLayout<Element>.stride)
     }
 }
+
+extension Buffer {
+    func copy(for purpose: @autoclosure () -> String) throws -> Buffer {
+        let result = try Buffer(count: count, for: purpose())
+        memcpy(result.pointer, pointer, count * MemoryLayout<Element>.stride)
+        return result
+    }
+}
