@@ -769,7 +769,7 @@ suture_status suture_feature_statistics_update(suture_feature_statistics *statis
 /// where there are none) and its largest (0 there): (d_sae) each; and the number of tokens. Each
 /// out-pointer may be NULL.
 ///
-/// Errors: SUTURE_ERROR_INVALID_ARGUMENT before the first token.
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT if frequency is asked for before the first token.
 suture_status suture_feature_statistics_read(const suture_feature_statistics *statistics,
     double *frequency, double *mean, float *maximum, uint64_t *tokens);
 

@@ -239,7 +239,7 @@ public func suture_feature_statistics_update(
 /// there are none) and its largest (0 there): (d_sae) each; and the number of tokens. Each out-pointer
 /// may be NULL.
 ///
-/// Errors: SUTURE_ERROR_INVALID_ARGUMENT before the first token.
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT if frequency is asked for before the first token.
 @c
 public func suture_feature_statistics_read(
     _ statistics: UnsafePointer<suture_feature_statistics>?, _ frequency: UnsafeMutablePointer<Double>?,
@@ -248,8 +248,7 @@ public func suture_feature_statistics_read(
 ) -> suture_status {
     boundary {
         let value = try SutureABI.statistics(statistics).statistics
-        let frequencies = try value.frequencies()
-        if let frequency { write(frequencies, to: frequency) }
+        if let frequency { write(try value.frequencies(), to: frequency) }
         if let mean { write(value.means(), to: mean) }
         if let maximum { write(value.maxima(), to: maximum) }
         tokens?.pointee = UInt64(value.tokens)

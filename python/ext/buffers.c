@@ -87,9 +87,10 @@ static int take_array(PyObject *object, const char *name, char format, int flags
     if (PyObject_GetBuffer(object, out, flags | PyBUF_FORMAT | PyBUF_C_CONTIGUOUS) < 0) return -1;
     const char *found = out->format ? out->format : "B";
     if (strchr("@=<", found[0]) && found[0]) found += 1;
-    // NumPy calls int32 'i' or 'l' and int64 'l' or 'q', as the platform has it.
+    // NumPy calls int32 'i' or 'l' and int64 'l' or 'q' (uint64 alike), as the platform has it.
     bool same = found[0] == format || (format == 'i' && found[0] == 'l' && out->itemsize == 4) ||
-                (format == 'q' && found[0] == 'l' && out->itemsize == 8);
+                (format == 'q' && found[0] == 'l' && out->itemsize == 8) ||
+                (format == 'Q' && found[0] == 'L' && out->itemsize == 8);
     if (!same || found[1] != 0) {
         PyErr_Format(PyExc_TypeError, "%s has buffer format '%s', expected '%c'", name, found, format);
         PyBuffer_Release(out);

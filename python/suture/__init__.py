@@ -72,8 +72,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> ModuleType:
-    # They need torch and more, which nothing else here does.
-    if name in ("models", "paper", "report", "savings", "variants"):
+    # Most of them need torch and more, which nothing else here does.
+    if name in ("analysis", "models", "paper", "report", "savings", "variants"):
         from importlib import import_module
 
         return import_module(f"suture.{name}")

@@ -221,3 +221,85 @@ def trainer_create(
     dead_feature_window: int = 0,
     seed: int = 0,
 ) -> Trainer: ...
+
+@final
+class Attribution:
+    def update(
+        self,
+        codes_a: Codes,
+        codes_b: Codes,
+        next_tokens: npt.NDArray[np.int64],
+        progress: _Report,
+        /,
+    ) -> None: ...
+    def merge(self, other: Attribution, /) -> None: ...
+    def read_into(
+        self,
+        d_sae: int,
+        correlation: _Float64 | None,
+        active_a: npt.NDArray[np.uint64] | None,
+        active_b: npt.NDArray[np.uint64] | None,
+        /,
+    ) -> int: ...
+
+def attribution_create(
+    W_dec_a: Rows, W_U_a: Rows, W_dec_b: Rows, W_U_b: Rows, /
+) -> Attribution: ...
+
+@final
+class Structural:
+    def update(
+        self, codes: Codes, lengths: npt.NDArray[np.int64], variants: int, progress: _Report, /
+    ) -> None: ...
+    def read_into(
+        self,
+        d_sae: int,
+        score: _Float64 | None,
+        in_all: npt.NDArray[np.uint64] | None,
+        in_any: npt.NDArray[np.uint64] | None,
+        /,
+    ) -> int: ...
+
+def structural_create(d_sae: int, /) -> Structural: ...
+
+@final
+class FeatureStatistics:
+    def update(self, codes: Codes, progress: _Report, /) -> None: ...
+    def read_into(
+        self,
+        d_sae: int,
+        frequency: _Float64 | None,
+        mean: _Float64 | None,
+        maximum: npt.NDArray[np.float32] | None,
+        /,
+    ) -> int: ...
+    def examples_into(
+        self,
+        d_sae: int,
+        top: int,
+        rows: npt.NDArray[np.int64] | None,
+        values: npt.NDArray[np.float32] | None,
+        /,
+    ) -> None: ...
+
+def statistics_create(d_sae: int, top: int, /) -> FeatureStatistics: ...
+def logit_weights(
+    W_dec: Rows,
+    W_U: Rows,
+    count: int,
+    progress: _Report,
+    up_tokens: npt.NDArray[np.int32],
+    up_values: npt.NDArray[np.float32],
+    down_tokens: npt.NDArray[np.int32],
+    down_values: npt.NDArray[np.float32],
+    /,
+) -> None: ...
+def null_space_fraction(
+    W_dec: Rows,
+    W_U: Rows,
+    share: float,
+    progress: _Report,
+    fraction: _Float64 | None,
+    singular_values: _Float64 | None,
+    /,
+) -> None: ...

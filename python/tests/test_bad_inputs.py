@@ -10,6 +10,7 @@ import inspect
 from pathlib import Path
 from typing import Any, is_typeddict
 
+import bad_inputs_analysis  # noqa: F401
 import bad_inputs_moments  # noqa: F401
 import bad_inputs_sae  # noqa: F401
 import bad_inputs_stitch  # noqa: F401
@@ -18,6 +19,7 @@ import pytest
 from bad_input_table import ROWS, Row
 
 import suture
+import suture.analysis
 
 
 @pytest.mark.filterwarnings("ignore::suture.SutureWarning")
@@ -33,7 +35,18 @@ def test_bad_input(case: Row, tmp_path: Path) -> None:
 
 
 # Without arguments to get wrong: exceptions, records, results.
-RECORDS = ("CPUInfo", "FitReport", "Objective", "RefitReport", "SVCCA", "TrainRun")
+RECORDS = (
+    "CPUInfo",
+    "FitReport",
+    "Objective",
+    "RefitReport",
+    "SVCCA",
+    "TrainRun",
+    "analysis.Example",
+    "analysis.FeaturePair",
+    "analysis.FeatureSummary",
+    "analysis.LogitWeights",
+)
 
 
 def takes_something(function: Any) -> bool:
@@ -47,8 +60,11 @@ def takes_something(function: Any) -> bool:
 
 def public() -> set[str]:
     found = set()
-    for name in suture.__all__:
-        value = getattr(suture, name)
+    names = {name: getattr(suture, name) for name in suture.__all__}
+    names |= {
+        f"analysis.{name}": getattr(suture.analysis, name) for name in suture.analysis.__all__
+    }
+    for name, value in names.items():
         if name in RECORDS:
             assert dataclasses.is_dataclass(value)
         elif inspect.isfunction(value):

@@ -50,6 +50,9 @@ extern suture_sae *out_sae;
 extern suture_codes *out_codes;
 extern suture_evaluation *out_evaluation;
 extern suture_trainer *out_trainer;
+extern suture_attribution *out_attribution;
+extern suture_structural *out_structural;
+extern suture_feature_statistics *out_statistics;
 extern suture_matrix out_matrix;
 extern float out_floats[ROWS * 8];
 extern double out_doubles[64];
@@ -168,5 +171,6 @@ void sae_rows(void);
 void codes_rows(void);
 void evaluation_rows(void);
 void training_rows(void);
+void analysis_rows(void);
 
 #endif

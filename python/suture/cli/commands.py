@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import suture
-from suture.cli import experiments, inputs, training
+from suture.cli import analysis, experiments, inputs, training
 from suture.cli.experiments import Command
 
 
@@ -275,6 +275,13 @@ COMMANDS: dict[str, Command] = {
         _evaluate,
         "measure a SAE or a stitch on activations",
         "suture evaluate sae/large acts/held-out-large",
+    ),
+    "analyse": (
+        analysis.options,
+        analysis.run,
+        "say what features of a SAE do, before and after a transfer; write pages of some",
+        "suture analyse sae/small acts/held-small models/small "
+        "--transferred sae/large acts/held-large models/large --out features",
     ),
     "info": (
         _info_options,

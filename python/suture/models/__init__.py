@@ -25,6 +25,7 @@ from ._paths import FeatureHead
 from .ablation import PathAblation, ablate_paths
 from .attention import DeactivationScores, deactivation_scores
 from .extraction import extract
+from .heads import unembedding
 from .losses import next_token_loss
 from .splicing import SplicedLoss, spliced_loss
 from .stitching import StitchedLoss, stitched_loss
@@ -45,6 +46,7 @@ __all__ = [
     "spliced_loss",
     "stitched_loss",
     "tiny_pair",
+    "unembedding",
 ]
 
 del _torch, _transformers
