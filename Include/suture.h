@@ -419,6 +419,93 @@ suture_status suture_evaluation_features(const suture_evaluation *evaluation, do
 void suture_evaluation_destroy(suture_evaluation *evaluation);
 
 // -------------------------------------------------------------------------------------------------
+// Steering vectors
+// -------------------------------------------------------------------------------------------------
+
+/// The steering vector between two sets of activations: v, the difference of their means divided by
+/// its norm, and z_mean, the mean of <h, v> over the positive ones (arXiv 2506.06609, eq. 8). Keeps
+/// the mean of the positive activations.
+///
+/// `positive` (texts to steer to) and `negative` are positive_count and negative_count matrices (N,
+/// d) each, N >= 1, of any element type. Sums are in float64; the same bits for any number of
+/// threads.
+///
+/// *out is the caller's, to be released with suture_steering_destroy().
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for widths that differ, a value that is not finite as
+/// float32 (named by matrix, row and column), or two sets with the same mean;
+/// SUTURE_ERROR_CANCELLED; SUTURE_ERROR_OUT_OF_MEMORY. On an error nothing is written.
+suture_status suture_steering_fit(const suture_matrix *positive, int64_t positive_count,
+    const suture_matrix *negative, int64_t negative_count, const suture_progress *progress,
+    suture_steering **out);
+
+/// A steering vector from its parts: vector (1, d), of any norm but zero, and normalised here;
+/// z_mean; mean (1, d), the mean of the positive activations, or NULL. Any element types; copied,
+/// as float32.
+///
+/// *out is the caller's, to be released with suture_steering_destroy().
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for shapes that do not fit, a value that is not finite, or
+/// a vector of zeros; SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_steering_create(const suture_matrix *vector, double z_mean,
+    const suture_matrix *mean, suture_steering **out);
+
+/// Width d, z_mean, and whether the mean of the positive activations is known (1) or not (0). Each
+/// out-pointer may be NULL.
+suture_status suture_steering_info(const suture_steering *steering, int64_t *d, double *z_mean,
+    int32_t *has_mean);
+
+/// A view (1, d) of the unit vector, float32, in the object's own memory: read it only, and only
+/// while the object lives.
+suture_status suture_steering_vector(const suture_steering *steering, suture_matrix *out);
+
+/// A view (1, d) of the mean of the positive activations, likewise; one with data NULL and no
+/// columns where it is not known.
+suture_status suture_steering_mean(const suture_steering *steering, suture_matrix *out);
+
+/// Steers rows: h (N, d) of any element type to out (N, d), float32, of the caller's. N may be 0.
+/// strength is the factor of z_mean, 1 for the paper's clamp (eq. 9); ablation has none. Where h is
+/// float32, out may be h itself.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for other shapes, an unknown mode, a strength or a value
+/// that is not finite; SUTURE_ERROR_CANCELLED; in the last two cases the output may be partly
+/// written.
+suture_status suture_steering_apply(const suture_steering *steering, suture_steering_mode mode,
+    double strength, const suture_matrix *h, const suture_progress *progress,
+    const suture_matrix *out);
+
+/// What is known about where the vector comes from, as a JSON object. *size is the number of bytes
+/// with the final NUL; with json NULL, only *size is written.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT if capacity is below *size; nothing is written but *size.
+suture_status suture_steering_metadata(const suture_steering *steering, char *json,
+    uint64_t capacity, uint64_t *size);
+
+/// Replaces the metadata with a JSON object. Not for use at the same time as another call on the
+/// same vector.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT if json is no JSON object in UTF-8; then nothing has
+/// changed.
+suture_status suture_steering_set_metadata(suture_steering *steering, const char *json);
+
+/// Writes one .safetensors file: tensors vector (d), z_mean (1) in float64, mean (d) where it is
+/// known, and the metadata. The file appears whole or not at all; an existing one is replaced.
+///
+/// Errors: SUTURE_ERROR_IO.
+suture_status suture_steering_save(const suture_steering *steering, const char *path);
+
+/// Reads a vector that suture_steering_save() wrote.
+///
+/// *out is the caller's, to be released with suture_steering_destroy().
+///
+/// Errors: SUTURE_ERROR_IO if the file cannot be read, SUTURE_ERROR_FORMAT if it is not such a
+/// file, SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_steering_load(const char *path, suture_steering **out);
+
+/// Releases a steering vector. NULL is fine. Views of it are no longer valid.
+void suture_steering_destroy(suture_steering *steering);
+
+// -------------------------------------------------------------------------------------------------
 // Transfer
 // -------------------------------------------------------------------------------------------------
 
@@ -437,6 +524,21 @@ void suture_evaluation_destroy(suture_evaluation *evaluation);
 /// SUTURE_ERROR_OUT_OF_MEMORY.
 suture_status suture_stitch_transfer_sae(const suture_stitch *stitch, const suture_sae *sae,
     suture_direction direction, suture_sae **out);
+
+/// Carries a steering vector of one model to the other (arXiv 2506.06609, §4): v' = v P_up / |v
+/// P_up|, without the bias (SUTURE_DOWN: with P_down). z_mean' is exact with `acts`, acts_count
+/// matrices (N, d) of positive activations in the new model; without them (NULL and 0) it is that
+/// of the mapped mean, <mean P_up + b_up, v'>. *out is the caller's, to be released with
+/// suture_steering_destroy(); neither stitch nor vector changes. Metadata as for
+/// suture_stitch_transfer_sae().
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for an unknown direction, sizes that do not match, a model
+/// or layer, known on both sides, that is not the stitch's, a vector without mean where acts is
+/// NULL, or a value that is not finite; SUTURE_ERROR_NUMERICAL if the stitch maps the vector to
+/// zero; SUTURE_ERROR_CANCELLED; SUTURE_ERROR_OUT_OF_MEMORY. On an error nothing is written.
+suture_status suture_stitch_transfer_steering(const suture_stitch *stitch,
+    const suture_steering *vector, suture_direction direction, const suture_matrix *acts,
+    int64_t acts_count, const suture_progress *progress, suture_steering **out);
 
 /// Solves W_dec and b_dec of a SAE by least squares on activations of its model, with the codes it
 /// has now: the encoder stays. What is minimised is the sum over tokens of |x - x_hat|^2, plus

@@ -63,6 +63,8 @@ typedef struct suture_attribution { void *reserved; } suture_attribution;
 typedef struct suture_structural { void *reserved; } suture_structural;
 /// Frequencies, activations and examples of features over a stream of codes.
 typedef struct suture_feature_statistics { void *reserved; } suture_feature_statistics;
+/// A direction in a residual stream, and how far along it to steer.
+typedef struct suture_steering { void *reserved; } suture_steering;
 
 // ---------------------------------------------------------------------------------------------
 // Matrices
@@ -535,5 +537,19 @@ typedef struct suture_train_metrics {
     /// SUTURE_DECODER_NORM_FREE d_sae a token instead of d_in d_sae a step), with max_grad_norm 4 d_in for each active latent of a token and 2 for each weight.
     double flops_executed;
 } suture_train_metrics;
+
+// ---------------------------------------------------------------------------------------------
+// Steering vectors
+// ---------------------------------------------------------------------------------------------
+
+/// What steering does to an activation h along the vector v.
+typedef enum suture_steering_mode {
+    /// h + (strength z_mean - <h, v>) v: every token comes to lie where the positive texts do.
+    SUTURE_STEERING_CLAMP = 1,
+    /// h + strength z_mean v.
+    SUTURE_STEERING_ADD = 2,
+    /// h - <h, v> v.
+    SUTURE_STEERING_ABLATE = 3
+} suture_steering_mode;
 
 #endif

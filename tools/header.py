@@ -33,6 +33,7 @@ SECTIONS = [
     "Autoencoder",
     "Codes",
     "Evaluation",
+    "Steering",
     "Transfer",
     "Training",
     "TrainingRuns",

@@ -173,15 +173,22 @@ func matrix(
 
 /// Several matrices of one width, each with at least one row.
 ///
-/// - Parameter cols: as for `matrix`.
-func matrices(_ shards: UnsafePointer<suture_matrix>?, _ count: Int64, cols: (Int, String)) throws -> [MatrixView] {
+/// - Parameters:
+///   - name: of the first argument; the second is "shard_count" for "shards", "x_count" for "x".
+///   - cols: as for `matrix`; nil: those of the first.
+func matrices(
+    _ shards: UnsafePointer<suture_matrix>?, _ count: Int64, _ name: String = "shards", cols: (Int, String)? = nil
+) throws -> [MatrixView] {
     guard count >= 1, count <= Int64(sizeLimit) else {
-        throw SutureError.invalidArgument("shard_count is \(count), expected 1 to \(sizeLimit)")
+        let counted = name == "shards" ? "shard_count" : "\(name)_count"
+        throw SutureError.invalidArgument("\(counted) is \(count), expected 1 to \(sizeLimit)")
     }
     guard let shards else {
-        throw SutureError.invalidArgument("shards is NULL, expected \(count) matrices, shards[0] and on")
+        throw SutureError.invalidArgument("\(name) is NULL, expected \(count) matrices, \(name)[0] and on")
     }
-    return try (0..<Int(count)).map { try matrix(shards + $0, "shards[\($0)]", cols: cols) }
+    let first = try matrix(shards, "\(name)[0]", cols: cols)
+    let width = cols ?? (first.cols, "the columns of \(name)[0]")
+    return try [first] + (1..<Int(count)).map { try matrix(shards + $0, "\(name)[\($0)]", cols: width) }
 }
 
 /// "d_in = 512", and plain "1" for a number that has no name.

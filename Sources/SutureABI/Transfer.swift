@@ -29,6 +29,37 @@ public func suture_stitch_transfer_sae(
     }
 }
 
+/// Carries a steering vector of one model to the other (arXiv 2506.06609, §4): v' = v P_up / |v P_up|, without
+/// the bias (SUTURE_DOWN: with P_down). z_mean' is exact with `acts`, acts_count matrices (N, d) of positive
+/// activations in the new model; without them (NULL and 0) it is that of the mapped mean,
+/// <mean P_up + b_up, v'>. *out is the caller's, to be released with suture_steering_destroy(); neither stitch
+/// nor vector changes. Metadata as for suture_stitch_transfer_sae().
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for an unknown direction, sizes that do not match, a model or layer,
+/// known on both sides, that is not the stitch's, a vector without mean where acts is NULL, or a value that is
+/// not finite; SUTURE_ERROR_NUMERICAL if the stitch maps the vector to zero; SUTURE_ERROR_CANCELLED;
+/// SUTURE_ERROR_OUT_OF_MEMORY. On an error nothing is written.
+@c
+public func suture_stitch_transfer_steering(
+    _ stitch: UnsafePointer<suture_stitch>?, _ vector: UnsafePointer<suture_steering>?,
+    _ direction: suture_direction, _ acts: UnsafePointer<suture_matrix>?, _ acts_count: Int64,
+    _ progress: UnsafePointer<suture_progress>?, _ out: UnsafeMutablePointer<UnsafeMutablePointer<suture_steering>?>?
+) -> suture_status {
+    boundary {
+        let stitch = try SutureABI.stitch(stitch).stitch
+        let vector = try SutureABI.steering(vector, "vector").steering
+        let direction = try SutureABI.direction(direction)
+        let width = stitch.map(direction).matrix.cols
+        let views =
+            acts == nil && acts_count == 0
+            ? nil : try matrices(acts, acts_count, "acts", cols: (width, direction == .up ? "d_b" : "d_a"))
+        let out = try required(out, "out")
+        let moved = try stitch.transfer(
+            vector, direction: direction, acts: views, progress: SutureABI.progress(progress))
+        out.pointee = makeHandle(SteeringBox(moved), as: suture_steering.self)
+    }
+}
+
 private func refitOptions(_ pointer: UnsafePointer<suture_refit_config>?) throws -> DecoderRefitOptions {
     let config = try config(pointer, "config", defaults: suture_refit_config())
     var options = DecoderRefitOptions()

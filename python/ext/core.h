@@ -37,6 +37,7 @@ typedef struct {
     PyTypeObject *attribution;
     PyTypeObject *structural;
     PyTypeObject *statistics;
+    PyTypeObject *steering;
 } core_state;
 
 static inline core_state *core_state_of(PyObject *module) { return PyModule_GetState(module); }
@@ -55,6 +56,7 @@ int core_add_codes(PyObject *module, core_state *state);
 int core_add_evaluation(PyObject *module, core_state *state);
 int core_add_trainer(PyObject *module, core_state *state);
 int core_add_analysis(PyObject *module, core_state *state);
+int core_add_steering(PyObject *module, core_state *state);
 
 /// Makes a type from `spec` and puts it in the module under its own name.
 int core_add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **out);
@@ -108,6 +110,9 @@ int core_read(PyObject *object);
 int core_write(PyObject *object);
 void core_done_reading(PyObject *object);
 void core_done_writing(PyObject *object);
+
+/// The text that a function of the library writes about a handle, such as its metadata.
+PyObject *core_text(PyObject *self, suture_status (*text_of)(const void *, char *, uint64_t, uint64_t *));
 
 // ---------------------------------------------------------------------------------------------
 // Arrays in and out

@@ -51,6 +51,7 @@ static int execute(PyObject *module) {
         core_add_errors, core_add_library, core_add_rows,       core_add_view,    core_add_moments,
         core_add_stitch, core_add_sae,     core_add_codes,      core_add_evaluation, core_add_trainer,
         core_add_analysis,
+        core_add_steering,
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         if (parts[i](module, state) < 0) return -1;
@@ -75,7 +76,8 @@ static int execute(PyObject *module) {
     apply((state)->trainer); \
     apply((state)->attribution); \
     apply((state)->structural); \
-    apply((state)->statistics)
+    apply((state)->statistics); \
+    apply((state)->steering)
 
 static int traverse(PyObject *module, visitproc visit, void *arg) {
     core_state *state = core_state_of(module);

@@ -190,30 +190,13 @@ static PyObject *fold(PyObject *self, PyObject *unused) {
     return wrap(state, handle);
 }
 
+static suture_status text_of(const void *handle, char *json, uint64_t capacity, uint64_t *size) {
+    return suture_sae_metadata(handle, json, capacity, size);
+}
+
 static PyObject *metadata(PyObject *self, PyObject *unused) {
     (void)unused;
-    if (core_read(self) < 0) return NULL;
-    PyObject *text = NULL;
-    char *json = NULL;
-    uint64_t size = 0;
-    suture_status status = suture_sae_metadata(handle_of(self), NULL, 0, &size);
-    if (status == SUTURE_OK) {
-        json = PyMem_Malloc(size ? (size_t)size : 1);
-        if (!json) {
-            PyErr_NoMemory();
-            goto cleanup;
-        }
-        status = suture_sae_metadata(handle_of(self), json, size, &size);
-    }
-    if (status == SUTURE_OK) {
-        text = PyUnicode_FromString(json);
-    } else {
-        core_raise(core_state_of_object(self), status);
-    }
-cleanup:
-    PyMem_Free(json);
-    core_done_reading(self);
-    return text;
+    return core_text(self, text_of);
 }
 
 static PyObject *set_metadata(PyObject *self, PyObject *args) {

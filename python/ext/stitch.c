@@ -195,30 +195,13 @@ static PyObject *objective(PyObject *self, PyObject *args) {
     return failed ? NULL : objective_dict(&value);
 }
 
+static suture_status text_of(const void *handle, char *json, uint64_t capacity, uint64_t *size) {
+    return suture_stitch_metadata(handle, json, capacity, size);
+}
+
 static PyObject *metadata(PyObject *self, PyObject *unused) {
     (void)unused;
-    if (core_read(self) < 0) return NULL;
-    PyObject *text = NULL;
-    char *json = NULL;
-    uint64_t size = 0;
-    suture_status status = suture_stitch_metadata(handle_of(self), NULL, 0, &size);
-    if (status == SUTURE_OK) {
-        json = PyMem_Malloc(size ? (size_t)size : 1);
-        if (!json) {
-            PyErr_NoMemory();
-            goto cleanup;
-        }
-        status = suture_stitch_metadata(handle_of(self), json, size, &size);
-    }
-    if (status == SUTURE_OK) {
-        text = PyUnicode_FromString(json);
-    } else {
-        core_raise(core_state_of_object(self), status);
-    }
-cleanup:
-    PyMem_Free(json);
-    core_done_reading(self);
-    return text;
+    return core_text(self, text_of);
 }
 
 static PyObject *set_metadata(PyObject *self, PyObject *args) {
@@ -257,6 +240,36 @@ static PyObject *transfer_sae(PyObject *self, PyObject *args) {
     return made;
 }
 
+// Activations None: z_mean from the mapped mean.
+static PyObject *transfer_steering(PyObject *self, PyObject *args) {
+    core_state *state = core_state_of_object(self);
+    PyObject *vector, *acts, *progress;
+    const char *word;
+    int direction;
+    if (!PyArg_ParseTuple(args, "O!sOO", state->steering, &vector, &word, &acts, &progress)) return NULL;
+    if (core_word_value(core_directions, "direction", word, &direction) < 0) return NULL;
+    suture_matrix *shards = acts == Py_None ? NULL : core_matrices(state, acts, "acts");
+    if (acts != Py_None && !shards) return NULL;
+    suture_steering *handle = NULL;
+    int failed = -1;
+    if (core_read(self) == 0) {
+        if (core_read(vector) == 0) {
+            core_call call;
+            core_call_begin(&call, state, progress);
+            suture_status status = suture_stitch_transfer_steering(
+                handle_of(self), ((core_object *)vector)->handle, (suture_direction)direction, shards,
+                shards ? (int64_t)PyTuple_Size(acts) : 0, &call.progress, &handle);
+            failed = core_call_end(&call, status);
+            core_done_reading(vector);
+        }
+        core_done_reading(self);
+    }
+    PyMem_Free(shards);
+    PyObject *made = failed ? NULL : core_object_new(state->steering, handle);
+    if (!made) suture_steering_destroy(handle);
+    return made;
+}
+
 static void dealloc(PyObject *self) {
     suture_stitch_destroy(handle_of(self));
     core_object_free(self);
@@ -271,6 +284,8 @@ static PyMethodDef methods[] = {
     {"set_metadata", set_metadata, METH_VARARGS, "set_metadata(json)."},
     {"save", save, METH_VARARGS, "save(path)."},
     {"transfer_sae", transfer_sae, METH_VARARGS, "transfer_sae(sae, direction)."},
+    {"transfer_steering", transfer_steering, METH_VARARGS,
+     "transfer_steering(vector, direction, rows or None, progress)."},
     {NULL, NULL, 0, NULL},
 };
 

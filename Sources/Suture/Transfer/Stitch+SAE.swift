@@ -20,7 +20,7 @@ extension Stitch {
     ///   `.unsupported` for a per-token normalisation, with which there is no such SAE.
     public func transfer(_ sae: SAE, direction: Direction = .up) throws -> SAE {
         let (forward, backward) = (map(direction), map(direction == .up ? .down : .up))
-        let ends = TransferEnds(self, direction)
+        let ends = TransferEnds(self, direction, of: "sae")
         guard sae.dIn == forward.matrix.rows else {
             throw SutureError.invalidArgument(
                 "sae has d_in = \(sae.dIn), expected \(ends.sourceSize) = \(forward.matrix.rows) "
@@ -62,7 +62,7 @@ extension Stitch {
 }
 
 /// `bias matrix`, (cols), in float64.
-private func product(_ bias: FloatMatrix, _ matrix: FloatMatrix) -> [Double] {
+func product(_ bias: FloatMatrix, _ matrix: FloatMatrix) -> [Double] {
     var sums = [Double](repeating: 0, count: matrix.cols)
     for i in 0..<matrix.rows where bias[0, i] != 0 {
         for j in 0..<matrix.cols { sums[j] += Double(bias[0, i]) * Double(matrix[i, j]) }

@@ -5,10 +5,13 @@ struct TransferEnds {
     /// Name of the size of the source: "d_a" or "d_b".
     let sourceSize: String
     private let side: String
+    /// What is carried, as messages call it.
+    private let what: String
     private let source: (model: String?, layer: Int?)
     private let target: (model: String?, layer: Int?)
 
-    init(_ stitch: Stitch, _ direction: Direction) {
+    init(_ stitch: Stitch, _ direction: Direction, of what: String) {
+        self.what = what
         let a = (model: stitch.metadata.text("model_a"), layer: stitch.metadata.integer("layer_a"))
         let b = (model: stitch.metadata.text("model_b"), layer: stitch.metadata.integer("layer_b"))
         source = direction == .up ? a : b
@@ -33,13 +36,14 @@ struct TransferEnds {
     func metadata(of old: Metadata) throws -> Metadata {
         if let known = old.text("model_name"), let expected = source.model, known != expected {
             throw SutureError.invalidArgument(
-                "sae comes from model \(known), expected \(expected), which is model_\(side) of the stitch")
+                "\(what) comes from model \(known), expected \(expected), which is model_\(side) of the stitch")
         }
         if let hook = old.text("hook_name"), let layer = Self.layer(of: hook), let expected = source.layer,
             layer != expected
         {
             throw SutureError.invalidArgument(
-                "sae comes from layer \(layer) (\(hook)), expected \(expected), which is layer_\(side) of the stitch")
+                "\(what) comes from layer \(layer) (\(hook)), expected \(expected), which is layer_\(side) of the stitch"
+            )
         }
         var origin: [(key: String, value: JSON)] = []
         var new = old
