@@ -197,6 +197,8 @@ def test_scores_are_the_formula_written_out(kind: str, distance: int | None) -> 
             expected[:, layer - 1, head] = (query[0, 0] @ key[head] * factor).numpy()
             np.testing.assert_allclose(found.keys[layer - 1, head], key[head], atol=1e-5)
     np.testing.assert_allclose(found.scores, expected, rtol=1e-4, atol=1e-5)
+    own = torch.cat([attention(model, s)[1:, :, 1:, 0] for s in ids], dim=2).mean(dim=2)
+    np.testing.assert_allclose(found.p_bos, own, atol=1e-5)
     assert found.score(3, 2, 1) == found.scores[3, 1, 1]
 
 
@@ -259,6 +261,10 @@ def test_strongest() -> None:
         assert len({path.feature for path in best}) == len(best)
     assert {path.feature for path in found.strongest(9, features=[3, 1, 3])} == {1, 3}
     assert found.strongest(2, features=[]) == []
+    sink = float(found.p_bos.max())
+    heads = {(path.layer - 2, path.head) for path in found.strongest(24, least_p_bos=sink)}
+    assert heads == {divmod(int(found.p_bos.argmax()), HEADS)}
+    assert found.strongest(24, least_p_bos=1.0) == []
 
 
 def test_first_position_in_place_of_bos() -> None:
@@ -414,6 +420,8 @@ def test_bad_distance_and_questions() -> None:
         found.strongest(1, sign="up")
     with pytest.raises(ValueError, match="features: from 2 to 24, expected 0 to 23"):
         found.strongest(1, features=[2, 24])
+    with pytest.raises(ValueError, match=r"least_p_bos is 1\.5, expected"):
+        found.strongest(1, least_p_bos=1.5)
     with pytest.raises(TypeError, match="features: float64 of shape"):
         found.strongest(1, features=[0.5])
 

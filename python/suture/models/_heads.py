@@ -79,6 +79,32 @@ class LayerHeads:
         return normed @ self.key_weight[head] + self.key_bias[head]
 
 
+class FirstAttention:
+    """Attention of one head to the first position, of queries that are given anew; its keys are
+    those of a (batch, position, d) residual stream."""
+
+    def __init__(
+        self, part: LayerHeads, head: int, stream: Tensor, rotation: Rotation | None
+    ) -> None:
+        self._part, self._head, self._rotation = part, head, rotation
+        self._places = torch.arange(stream.shape[1], device=stream.device)
+        keys = part.key(part.normed(stream), head)
+        self._keys = keys if rotation is None else rotation(keys, self._places)
+
+    def __call__(self, rows: Tensor, sequence: Tensor, position: Tensor) -> Tensor:
+        """(n,) probabilities, for (n, d) rows of the residual stream at these places."""
+        query = self._part.query(self._part.normed(rows), self._head)
+        if self._rotation is not None:
+            query = self._rotation(query, position)
+        probability = torch.empty(len(rows), device=rows.device)
+        for number in set(sequence.tolist()):
+            mine = sequence == number
+            logits = query[mine] @ self._keys[number].T * self._part.scaling
+            later = self._places[None, :] > position[mine][:, None]
+            probability[mine] = logits.masked_fill(later, float("-inf")).softmax(dim=-1)[:, 0]
+        return probability
+
+
 @dataclass(frozen=True)
 class Heads:
     """The attention heads of a model."""

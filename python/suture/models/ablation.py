@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..sae import SAE
-from ._heads import LayerHeads, Rotation
+from ._heads import FirstAttention
 from ._paths import (
     Limits,
     checked_paths,
@@ -136,15 +136,15 @@ def ablate_paths(
             active = _activations(sae, columns, streams[at_layer][counted])
             sequence, position = counted.nonzero(as_tuple=True)
             for (number, head), members in groups.items():
-                row = _AttentionRow(parts[number], head, streams[number], rotation)
+                attention = FirstAttention(parts[number], head, streams[number], rotation)
                 for member in members:
                     column = columns.index(wanted[member].feature)
                     fires = active[:, column].nonzero()[:, 0]
                     strength = active[fires, column]
                     at = sequence[fires], position[fires]
                     own = streams[number][at].float()
-                    before = row.p_bos(own, *at)
-                    after = row.p_bos(own - strength[:, None] * steps[column], *at)
+                    before = attention(own, *at)
+                    after = attention(own - strength[:, None] * steps[column], *at)
                     # Row numbers as `extract` counts them: it keeps a first position that is text.
                     numbers = done + (batch.kept.flatten().cumsum(0) - 1).reshape(counted.shape)[at]
                     found[member].append((strength, before, after - before, numbers))
@@ -155,31 +155,6 @@ def ablate_paths(
         arrays = [torch.cat(piece).cpu().numpy() for piece in zip(*pieces, strict=True)]
         results.append(PathAblation(*path, *arrays))
     return results
-
-
-class _AttentionRow:
-    """Attention of one head to BOS, from queries that are given anew; its keys are kept."""
-
-    def __init__(
-        self, part: LayerHeads, head: int, stream: Tensor, rotation: Rotation | None
-    ) -> None:
-        self._part, self._head, self._rotation = part, head, rotation
-        self._places = torch.arange(stream.shape[1], device=stream.device)
-        keys = part.key(part.normed(stream), head)
-        self._keys = keys if rotation is None else rotation(keys, self._places)
-
-    def p_bos(self, rows: Tensor, sequence: Tensor, position: Tensor) -> Tensor:
-        """(n,), for (n, d) rows of the residual stream at these places."""
-        query = self._part.query(self._part.normed(rows), self._head)
-        if self._rotation is not None:
-            query = self._rotation(query, position)
-        probability = torch.empty(len(rows), device=rows.device)
-        for number in set(sequence.tolist()):
-            mine = sequence == number
-            logits = query[mine] @ self._keys[number].T * self._part.scaling
-            later = self._places[None, :] > position[mine][:, None]
-            probability[mine] = logits.masked_fill(later, float("-inf")).softmax(dim=-1)[:, 0]
-        return probability
 
 
 def _activations(sae: SAE, columns: Sequence[int], rows: Tensor) -> Tensor:

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from .._arguments import word
+from .._arguments import real, word
 from ..sae import SAE
-from ._heads import Rotation
+from ._heads import FirstAttention, Rotation
 from ._paths import (
     FeatureHead,
     Limits,
@@ -43,12 +43,15 @@ class DeactivationScores:
         layer: that of the SAE, and the first block whose heads it can reach.
         distance: tokens from BOS to the query, for the rotation of the query.
         keys: (n_layers - layer, n_heads, d_head) float32, the mean key at BOS.
+        p_bos: (n_layers - layer, n_heads) float32, each head's attention to BOS, mean over the
+            counted tokens. Only heads that do attend to BOS can be deactivated.
     """
 
     scores: npt.NDArray[np.float32]
     layer: int
     distance: int
     keys: npt.NDArray[np.float32]
+    p_bos: npt.NDArray[np.float32]
 
     def score(self, feature: int, layer: int, head: int) -> float:
         """Of one feature and one head; `layer` is that of the head's block."""
@@ -56,7 +59,12 @@ class DeactivationScores:
         return float(self.scores[place.feature, place.layer - self.layer, place.head])
 
     def strongest(
-        self, n: int, *, sign: Sign = "both", features: npt.ArrayLike | None = None
+        self,
+        n: int,
+        *,
+        sign: Sign = "both",
+        features: npt.ArrayLike | None = None,
+        least_p_bos: float = 0.0,
     ) -> list[FeatureHead]:
         """The n features with the strongest scores, each with its strongest head, best first.
 
@@ -65,12 +73,17 @@ class DeactivationScores:
             sign: "positive" (the feature turns the head to BOS), "negative" (away from it), or
                 "both", by absolute value.
             features: look among these only, such as those that fire often enough to be plotted.
+            least_p_bos: look among heads only whose mean attention to BOS is at least this. In a
+                head that hardly attends to BOS the other keys decide, whatever the score.
 
         >>> import numpy as np
         >>> scores = np.array([[[3, -1]], [[0, -5]], [[1, 2]]], np.float32)
-        >>> found = DeactivationScores(scores, layer=1, distance=9, keys=np.zeros((1, 2, 4)))
+        >>> found = DeactivationScores(scores, layer=1, distance=9, keys=np.zeros((1, 2, 4)),
+        ...     p_bos=np.array([[0.5, 0.1]]))
         >>> found.strongest(2)
         [FeatureHead(feature=1, layer=1, head=1), FeatureHead(feature=0, layer=1, head=0)]
+        >>> found.strongest(1, least_p_bos=0.2)
+        [FeatureHead(feature=0, layer=1, head=0)]
         """
         check_count("n", n, 1)
         word("sign", sign, ("positive", "negative", "both"))
@@ -78,6 +91,8 @@ class DeactivationScores:
         if features is not None:
             among = checked_features(features, len(self.scores))
         flat = self.scores[among].reshape(len(among), self.scores[0].size)
+        least = real("least_p_bos", least_p_bos, most=1.0)
+        flat = np.where(self.p_bos.ravel() >= least, flat, np.float32(0))
         size = {"positive": flat, "negative": -flat, "both": np.abs(flat)}[sign]
         best = size.argmax(axis=1)
         height = size[np.arange(len(among)), best]
@@ -174,22 +189,23 @@ def deactivation_scores(
         skip_positions=skip_positions, max_tokens=max_tokens,
     )  # fmt: skip
     if distance is None:
-        places = [np.flatnonzero(queries(corpus, ids)) for ids in corpus.sequences]
-        distance = int(np.median(np.concatenate(places)))
+        tokens = [np.flatnonzero(queries(corpus, ids)) for ids in corpus.sequences]
+        distance = int(np.median(np.concatenate(tokens)))
     layers = range(at_layer, heads.n_layers)
     blocks = find_blocks(model)
     scale = dict.fromkeys(layers, 0.0)
     key_sum: dict[int, Any] = dict.fromkeys(layers, 0.0)
+    attended = np.zeros((len(layers), heads.n_heads))
     rows = 0
     with (
         borrowed(model, device) as where,
         progress_bar(len(corpus.sequences), "deactivation scores", progress) as bar,
     ):
         parts = {number: heads.layer(number) for number in layers}
-        length = max(distance + 1, max(map(len, corpus.sequences)))
-        rotation = heads.rotation(length, where)
+        rotation = heads.rotation(max(distance + 1, max(map(len, corpus.sequences))), where)
         for batch in batches(corpus, batch_size, where):
             counted = counted_rows(batch)
+            places = counted.nonzero(as_tuple=True)
             for number, stream in whole_streams(model, blocks, list(layers), batch).items():
                 part = parts[number]
                 scale[number] += float(part.inverse_deviation(stream[counted]).double().sum())
@@ -197,6 +213,10 @@ def deactivation_scores(
                 keys = torch.einsum("bd,hde->bhe", first, part.key_weight) + part.key_bias
                 # Most rotary embeddings leave position 0 as it is; some scale it.
                 key_sum[number] += _turned(keys, rotation, 0).double().sum(dim=0)
+                for head in range(heads.n_heads):
+                    attention = FirstAttention(part, head, stream, rotation)
+                    total = attention(stream[places].float(), *places).double().sum()
+                    attended[number - at_layer, head] += float(total)
             rows += int(counted.sum())
             bar.update(len(batch.ids))
         steps = steps.to(where)
@@ -218,6 +238,7 @@ def deactivation_scores(
         layer=at_layer,
         distance=distance,
         keys=torch.stack(mean_keys).numpy(),
+        p_bos=(attended / rows).astype(np.float32),
     )
 
 
