@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from suture.paper.finding import Finding
 
 #: Names of the experiments, in the paper's order.
-EXPERIMENTS = ("stitching", "transfer", "savings", "attention")
+EXPERIMENTS = ("stitching", "transfer", "savings", "structure", "attention")
 
 
 class Experiment(Protocol):
