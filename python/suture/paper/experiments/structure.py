@@ -266,10 +266,10 @@ def _finding(
     better = KINDS[difference < 0]
     reasons = []
     if not noticeable:
-        reasons.append("The two distributions are about the same.")
+        reasons.append("The two kinds are distributed about alike.")
     elif not agrees:
         reasons.append("The other kind transfers better than with the SAE of A.")
-    if noticeable and matched is not None and matched * difference < 0.25 * difference**2:
+    if noticeable and matched is not None and matched * difference < 0.5 * difference**2:
         reasons.append(
             "Most of the difference goes with how often features are active: it is "
             f"{matched:+.2f} among features of like frequency."
