@@ -163,7 +163,10 @@ def _text(tokenizer: Any, token: int) -> str:
     table = _bytes_of_characters()
     if not all(character in table for character in name):
         return name
-    return "".join(f"⟨{table[character]:02x}⟩" for character in name)
+    return "".join(
+        chr(byte) if 0x20 <= byte < 0x7F else f"⟨{byte:02x}⟩"
+        for byte in (table[character] for character in name)
+    )
 
 
 @cache

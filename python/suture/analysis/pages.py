@@ -100,8 +100,11 @@ def write_feature_pages(
         allow_nan=False,
         indent=1,
     )
+    groups: dict[str, list[FeaturePair]] = {}
+    for pair in found:
+        groups.setdefault(pair.note, []).append(pair)
     index = _environment().get_template("index.html.j2")
-    pages["index.html"] = index.render(title=title, pairs=found, names=names)
+    pages["index.html"] = index.render(title=title, pairs=found, groups=groups, names=names)
     target.mkdir(parents=True, exist_ok=True)
     for name, text in pages.items():
         partial = target / f"{name}.partial"

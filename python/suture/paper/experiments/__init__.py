@@ -16,7 +16,16 @@ from typing import Any, Protocol
 from suture.paper.finding import Finding
 
 #: Names of the experiments, in the paper's order.
-EXPERIMENTS = ("stitching", "transfer", "savings", "structure", "attention")
+EXPERIMENTS = (
+    "stitching",
+    "transfer",
+    "savings",
+    "attribution",
+    "structure",
+    "entropy",
+    "attention",
+    "features",
+)
 
 
 class Experiment(Protocol):
