@@ -18,12 +18,15 @@ from suture.cli import main
 from suture.models import tiny_pair
 from suture.paper.experiments import draw, experiment
 from suture.paper.experiments.attention import agreement
-from suture.paper.experiments.structure import compared, sentences
+from suture.paper.experiments.structure import companions, compared, sentences
 
 WORDS = {
     "en": ("The {} opens the {} of a {}.", "file pipe socket kernel buffer queue thread page"),
     "de": ("Der {} liest den {} und die {}.", "Puffer Kernel Name Wert Befehl Dienst Satz Pfad"),
 }
+
+
+UNRELATED = {"structural": 3, "median_of_others": 0.25}
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +100,8 @@ def test_structure_on_a_pair(arguments, capsys):
     for direction in ("up", "down"):
         values = numbers[direction]["values"]
         assert 0 < len(values["structural"]) + len(values["semantic"]) <= 64
+        # Active in any sentence is more than active in all variants of one.
+        assert 0 <= numbers[direction]["unrelated"]["structural"] <= len(values["structural"])
     assert set(draw("structure", numbers)) == {"Fig. 4b", "Fig. 15"}
 
 
@@ -140,6 +145,7 @@ def test_matched_takes_out_what_goes_with_frequency():
 def test_one_kind_alone_has_no_distance():
     result = compared(np.ones(9), np.ones(9, bool), np.linspace(0, 1, 9), np.ones(9))
     assert result["distance"] is None
+    result["unrelated"] = UNRELATED
     findings = experiment("structure").findings
     whole = {"up": result, "down": result, "sentences": 9, "languages": {"en": 9}}
     assert {finding.verdict for finding in findings(whole)} == {"differs"}
@@ -154,7 +160,7 @@ def test_verdicts_on_structure_follow_the_numbers():
 
     def direction(shift):
         values = noise + shift * (score >= 0.5)
-        return compared(score, np.ones(1000, bool), values, frequency)
+        return compared(score, np.ones(1000, bool), values, frequency) | {"unrelated": UNRELATED}
 
     def verdicts(up, down):
         result = {
@@ -165,6 +171,14 @@ def test_verdicts_on_structure_follow_the_numbers():
     assert verdicts(0.3, 0.2) == ["reproduced", "reproduced"]
     assert verdicts(0.3, -0.2) == ["reproduced", "partly"]
     assert verdicts(0.0, 0.025) == ["differs", "partly"]
+
+
+def test_companions_are_other_sentences_of_the_language():
+    order = companions([7, 9], 6).reshape(16, 6)
+    assert order[:, 0].tolist() == list(range(16))
+    assert all(len(set(row)) == 6 for row in order)
+    assert order[:7].max() == 6
+    assert order[7:].min() == 7
 
 
 def test_sentences_leave_out_tables_and_titles():

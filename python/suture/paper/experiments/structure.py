@@ -85,11 +85,11 @@ def _compute(ground: Ground, settings: Settings) -> dict[str, Any]:
         "example": texts[: settings.variants + 1],
     }
     for direction, (name, sae_a, sae_b) in pairs.items():
-        score = _scores(ground, name, own[name], texts, settings.variants + 1)
+        score, unrelated = _scores(ground, name, own[name], texts, languages, settings)
         correlation, frequency = _attribution(ground, sae_a, sae_b, W_U, settings)
-        found[direction] = compared(
-            score.score, score.in_any >= settings.least_sentences, correlation, frequency
-        )
+        used = score.in_any >= settings.least_sentences
+        found[direction] = compared(score.score, used, correlation, frequency)
+        found[direction]["unrelated"] = _unrelated(score, unrelated, used, correlation)
     return found
 
 
@@ -151,12 +151,21 @@ def _texts(ground: Ground, settings: Settings) -> tuple[list[str], dict[str, int
 
 
 def _scores(
-    ground: Ground, name: Name, sae: suture.SAE, texts: list[str], each: int
-) -> suture.analysis.StructuralScore:
+    ground: Ground,
+    name: Name,
+    sae: suture.SAE,
+    texts: list[str],
+    languages: dict[str, int],
+    settings: Settings,
+) -> tuple[suture.analysis.StructuralScore, suture.analysis.StructuralScore]:
+    """By sentences and their variants; and by sentences and unrelated ones of the same language."""
+    import suture
     from suture.analysis import StructuralScore
     from suture.models import extract
 
-    score = StructuralScore(sae.d_sae)
+    each = settings.variants + 1
+    score, unrelated = StructuralScore(sae.d_sae), StructuralScore(sae.d_sae)
+    indices, values, lengths = [], [], []
     for start in range(0, len(texts), each * _BLOCK):
         block = texts[start : start + each * _BLOCK]
         acts = extract(
@@ -164,10 +173,45 @@ def _scores(
             # One sequence a text, so that sequences are texts.
             context=ground.settings.context, chunking="truncate", progress=ground.progress,
         )  # fmt: skip
-        lengths = np.bincount(acts.sequence, minlength=len(block))
+        tokens = np.bincount(acts.sequence, minlength=len(block))
         codes = sae.encode(acts[ground.layer(name)], progress=ground.progress)
-        score.update(codes, lengths, each)
-    return score
+        score.update(codes, tokens, each)
+        first = np.flatnonzero(acts.sequence % each == 0)
+        indices.append(codes.indices[first])
+        values.append(codes.values[first])
+        lengths.append(tokens[::each])
+    tokens = np.concatenate(lengths)
+    order = companions(list(languages.values()), each)
+    starts = np.cumsum(tokens) - tokens
+    rows = np.concatenate([np.arange(starts[i], starts[i] + tokens[i]) for i in order])
+    originals = suture.SparseCodes(np.concatenate(indices), np.concatenate(values), sae.d_sae)
+    unrelated.update(originals[rows], tokens[order], each)
+    return score, unrelated
+
+
+def companions(counts: list[int], each: int) -> Any:
+    """Numbers of sentences: each with the ones after it, in a circle within its language.
+
+    >>> companions([3, 1], 2).tolist()
+    [0, 1, 1, 2, 2, 0, 3, 3]
+    """
+    start, found = 0, []
+    for count in counts:
+        steps = np.arange(count)[:, None] + np.arange(each)[None, :]
+        found.append(start + steps.ravel() % max(count, 1))
+        start += count
+    return np.concatenate(found)
+
+
+def _unrelated(score: Any, unrelated: Any, used: Any, correlation: Any) -> dict[str, Any]:
+    """How many structural features would be so with unrelated sentences for variants, and the
+    median correlation of the others."""
+    structural = used & (score.score >= 0.5) & np.isfinite(correlation)
+    anywhere = structural & (unrelated.score >= 0.5)
+    return {
+        "structural": int(anywhere.sum()),
+        "median_of_others": _median(correlation[structural & ~anywhere]),
+    }
 
 
 def _attribution(
@@ -248,6 +292,15 @@ def findings(result: dict[str, Any]) -> list[Finding]:
     ]
 
 
+def _anywhere(found: dict[str, Any]) -> str:
+    """What a control says of the structural features."""
+    others = found["unrelated"]["median_of_others"]
+    return (
+        f"{found['unrelated']['structural']:,} of the structural ones are active in unrelated "
+        "sentences too" + ("." if others is None else f"; the others have {others:.2f}.")
+    )
+
+
 def _finding(
     figure: str, title: str, result: dict[str, Any], direction: str, other: float | None
 ) -> Finding:
@@ -284,7 +337,8 @@ def _finding(
         f"Kolmogorov-Smirnov distance {found['distance']:.2f}, by chance up to "
         f"{found['limit']:.2f}"
         + ("" if matched is None else f"; at like frequency {matched:+.2f}")
-        + f"), by {result['sentences']:,} sentences in {', '.join(result['languages'])}.",
+        + f"). {_anywhere(found)} From {result['sentences']:,} sentences in "
+        f"{', '.join(result['languages'])}.",
         verdict(reproduced=noticeable and agrees, partly=certain),
         " ".join(reasons),
     )
