@@ -30,6 +30,7 @@ from .reports import FitReport, Objective, SutureWarning
 from .runs import TrainingInterrupted, TrainRun, resume, train
 from .sae import SAE
 from .similarity import SVCCA, svcca, svcca_grid
+from .steering import SteeringVector
 from .stitch import Stitch
 from .texts import read_records, read_texts
 from .training import Trainer
@@ -48,6 +49,7 @@ __all__ = [
     "Objective",
     "RefitReport",
     "SparseCodes",
+    "SteeringVector",
     "Stitch",
     "SutureError",
     "SutureWarning",

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from ._core import FormatError
 
@@ -40,10 +40,10 @@ def real(
         raise TypeError(f"{name} is {value!r}, expected a number") from None
     low = number <= least if above else number < least
     if low or not number <= most or math.isinf(number):
-        bounds = f"{'above' if above else 'at least'} {least:g}"
+        bounds = "" if least == -math.inf else f" {'above' if above else 'at least'} {least:g}"
         if most != math.inf:
             bounds += f" and at most {most:g}"
-        raise ValueError(f"{name} is {number}, expected a finite number {bounds}")
+        raise ValueError(f"{name} is {number}, expected a finite number{bounds}")
     return number
 
 
@@ -57,7 +57,7 @@ def word(name: str, value: Any, options: Sequence[str]) -> str:
     return value
 
 
-def instance(name: str, value: Any, kind: type, expected: str) -> None:
+def instance(name: str, value: Any, kind: type | tuple[type, ...], expected: str) -> None:
     """An object of a class."""
     if not isinstance(value, kind):
         raise TypeError(f"{name} is a {type(value).__name__}, expected {expected}")
@@ -110,3 +110,25 @@ def named(start: int = 0, **names: str) -> Iterator[None]:
         if text == str(error):
             raise
         raise type(error)(text) from None
+
+
+class Counted(Protocol):
+    """Something with a number of rows."""
+
+    @property
+    def rows(self) -> int: ...
+
+
+@contextmanager
+def counted(name: str, matrices: Sequence[Counted]) -> Iterator[None]:
+    """Puts row numbers of the whole input into messages of the core, which knows its matrices:
+    "acts[1][2, 0] is nan" becomes "acts[42, 0] is nan" where the first one has 40 rows."""
+    try:
+        yield
+    except ValueError as error:
+        found = re.match(rf"{name}\[(\d+)\]\[(\d+), (\d+)\]", str(error))
+        if found is None or type(error) is not ValueError:
+            raise
+        index, row, column = map(int, found.groups())
+        start = sum(matrix.rows for matrix in matrices[:index])
+        raise ValueError(f"{name}[{start + row}, {column}]{str(error)[found.end() :]}") from None

@@ -195,6 +195,19 @@ class Stream:
             result.extend(piece for piece in pieces if piece.rows)
         return result
 
+    def matrices(self) -> list[_core.Rows]:
+        """All rows as matrices, in order. They share the input's memory, but for what an iterator
+        yields and for views that do not lie in memory row by row."""
+        result: list[_core.Rows] = []
+        for array in self.arrays():
+            pieces = array.pieces()
+            if pieces is None:
+                pieces = [array.block(0, array.rows)]
+            result.extend(piece for piece in pieces if piece.rows)
+        if not result:
+            raise ValueError(f"{self.name} has no rows, expected at least 1")
+        return result
+
 
 def width(acts: Acts) -> int:
     """Width (d) of activations of any kind, of which no row is read.

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from .moments import Moments, moments_of
 from .refit import refit_after_transfer
 from .reports import FitReport, Objective, SutureWarning, fit_report
 from .sae import SAE
+from .steering import SteeringVector, transferred
 
 __all__ = ["Stitch"]
 
@@ -249,6 +250,7 @@ class Stitch:
         known = self._metadata.values.get("alpha")
         return float(known) if isinstance(known, (int, float)) else 1.0
 
+    @overload
     def transfer(
         self,
         sae: SAE,
@@ -258,14 +260,41 @@ class Stitch:
         refit_tokens: int | None = None,
         tied_rounds: int = 0,
         progress: Progress = True,
-    ) -> SAE:
-        """Carry a SAE of one model to the other (arXiv 2506.06609, eq. 4-6).
+    ) -> SAE: ...
+    @overload
+    def transfer(
+        self,
+        sae: SteeringVector,
+        direction: Literal["up", "down"] = "up",
+        *,
+        acts: Acts = None,
+        progress: Progress = True,
+    ) -> SteeringVector: ...
+    def transfer(
+        self,
+        sae: Any,
+        direction: Literal["up", "down"] = "up",
+        *,
+        acts: Acts = None,
+        refit: Acts = None,
+        refit_tokens: int | None = None,
+        tied_rounds: int = 0,
+        progress: Progress = True,
+    ) -> Any:
+        """Carry a SAE or a steering vector of one model to the other (arXiv 2506.06609, eq. 4-6
+        and §4).
 
-        The result computes `up(sae(down(h_b)))` (direction "up"; "down": the other way round).
-        Decoder norms and a fixed scale are folded in first. Where the metadata of both are known,
-        a SAE of another model or layer than the stitch's is refused.
+        Of a SAE, the result computes `up(sae(down(h_b)))` (direction "up"; "down": the other way
+        round); decoder norms and a fixed scale are folded in first. Of a steering vector v, it is
+        `v P_up` divided by its norm, without a bias, and with a z_mean of the new model. Where the
+        metadata of both are known, what comes from another model or layer than the stitch's is
+        refused.
 
         Args:
+            sae: a `SAE` or a `SteeringVector`.
+            direction: "up" to model B, "down" to model A.
+            acts: of a steering vector: the positive activations in the new model, which give mean
+                and z_mean exactly. None: they are those of the mapped mean, `<up(mean), v'>`.
             refit: activations of the new model: with these, the decoder is then solved anew by
                 `suture.refit_decoder`, which explains more variance and needs less training.
             refit_tokens: at most so many of them; None: all.
@@ -275,14 +304,17 @@ class Stitch:
         Raises:
             ValueError: `sae` does not fit: its width, model or layer.
             UnsupportedError: `sae` normalises each token, so that the composition is not affine.
+            NumericalError: the stitch maps the vector to zero.
 
         >>> import numpy as np, suture
         >>> rng = np.random.default_rng(0)
         >>> stitch = suture.Stitch(*(rng.normal(size=s) for s in [(4, 6), (6,), (6, 4), (4,)]))
         >>> stitch.transfer(suture.SAE.init(4, 16, k=2))
         SAE(topk, d_in=6, d_sae=16, k=2)
+        >>> stitch.transfer(suture.SteeringVector(np.ones(4), z_mean=1.0), acts=np.ones((3, 6))).d
+        6
         """
-        instance("sae", sae, SAE, "suture.SAE")
+        instance("sae", sae, (SAE, SteeringVector), "suture.SAE or suture.SteeringVector")
         word("direction", direction, ("up", "down"))
         self._metadata.tell_core()
         sae._metadata.tell_core()
@@ -292,6 +324,12 @@ class Stitch:
         ):
             if refit is None and value != none:
                 raise TypeError(f"{name} is {value!r}, expected {none} without refit")
+        if isinstance(sae, SteeringVector):
+            if refit is not None:
+                raise TypeError("refit is given with a steering vector, expected None: see acts")
+            return transferred(self._core, sae, direction, acts, progress)
+        if acts is not None:
+            raise TypeError("acts is given with a SAE, expected None: see refit")
         moved = SAE._wrap(self._core.transfer_sae(sae._core, direction))
         if refit is None:
             return moved

@@ -43,6 +43,7 @@ suture_trainer *out_trainer;
 suture_attribution *out_attribution;
 suture_structural *out_structural;
 suture_feature_statistics *out_statistics;
+suture_steering *out_steering;
 suture_matrix out_matrix;
 float out_floats[ROWS * 8];
 double out_doubles[64];
@@ -67,6 +68,7 @@ static void poison_results(void) {
     out_attribution = (suture_attribution *)(void *)poison;
     out_structural = (suture_structural *)(void *)poison;
     out_statistics = (suture_feature_statistics *)(void *)poison;
+    out_steering = (suture_steering *)(void *)poison;
     for (size_t i = 0; i < sizeof out_floats / sizeof *out_floats; ++i) out_floats[i] = 77;
     for (size_t i = 0; i < sizeof out_doubles / sizeof *out_doubles; ++i) out_doubles[i] = 77;
     memset(out_text, 77, sizeof out_text);
@@ -92,7 +94,8 @@ static int all_poison(const void *data, size_t count) {
 static const char *written_result(void) {
     if ((void *)out_moments != poison || (void *)out_stitch != poison || (void *)out_sae != poison ||
         (void *)out_codes != poison || (void *)out_evaluation != poison || (void *)out_trainer != poison ||
-        (void *)out_attribution != poison || (void *)out_structural != poison || (void *)out_statistics != poison)
+        (void *)out_attribution != poison || (void *)out_structural != poison || (void *)out_statistics != poison ||
+        (void *)out_steering != poison)
         return "a handle";
     for (size_t i = 0; i < sizeof out_floats / sizeof *out_floats; ++i)
         if (out_floats[i] != 77) return "an output matrix";
@@ -263,6 +266,7 @@ int main(int argc, char **argv) {
     evaluation_rows();
     training_rows();
     analysis_rows();
+    steering_rows();
     destroy_objects();
     for (int i = 0; i < covered_count; ++i) printf("covers %s\n", covered[i]);
     return finish("bad_inputs");

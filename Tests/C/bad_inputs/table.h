@@ -53,6 +53,7 @@ extern suture_trainer *out_trainer;
 extern suture_attribution *out_attribution;
 extern suture_structural *out_structural;
 extern suture_feature_statistics *out_statistics;
+extern suture_steering *out_steering;
 extern suture_matrix out_matrix;
 extern float out_floats[ROWS * 8];
 extern double out_doubles[64];
@@ -172,5 +173,6 @@ void codes_rows(void);
 void evaluation_rows(void);
 void training_rows(void);
 void analysis_rows(void);
+void steering_rows(void);
 
 #endif

@@ -26,8 +26,10 @@ from .ablation import PathAblation, ablate_paths
 from .attention import DeactivationScores, deactivation_scores
 from .extraction import extract
 from .heads import unembedding
+from .languages import LanguageSteering, language_steering
 from .losses import next_token_loss
 from .splicing import SplicedLoss, spliced_loss
+from .steering import generate, steer
 from .stitching import StitchedLoss, stitched_loss
 from .tiny import tiny_pair
 from .variants import ModelVariants
@@ -35,6 +37,7 @@ from .variants import ModelVariants
 __all__ = [
     "DeactivationScores",
     "FeatureHead",
+    "LanguageSteering",
     "ModelVariants",
     "PathAblation",
     "SplicedLoss",
@@ -42,8 +45,11 @@ __all__ = [
     "ablate_paths",
     "deactivation_scores",
     "extract",
+    "generate",
+    "language_steering",
     "next_token_loss",
     "spliced_loss",
+    "steer",
     "stitched_loss",
     "tiny_pair",
     "unembedding",

@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Steering vectors: directions in a residual stream, and how far along them steered text lies."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _core, _gguf
+from ._arguments import counted, existing, path_text, real, word
+from ._inputs import Acts, Array, Stream, weight
+from ._metadata import Metadata, to_json
+from ._progress import Meter, Progress
+from ._rowwise import map_rows
+
+__all__ = ["SteeringVector"]
+
+Float32 = npt.NDArray[np.float32]
+Mode = Literal["clamp", "add", "ablate"]
+MODES = ("clamp", "add", "ablate")
+
+
+class SteeringVector:
+    """A direction v in a model's residual stream, and z_mean, how far along it the texts lie that
+    are steered to (arXiv 2506.06609, eq. 8-9).
+
+    `SteeringVector.fit` makes one from activations, `SteeringVector.load` from a file,
+    `Stitch.transfer` from one of another model, this constructor from arrays.
+
+    Args:
+        vector: (d,), of any norm but zero; it is normalised.
+        z_mean: mean of <h, v> over the tokens of the positive texts, v the normalised vector.
+        mean: (d,), mean activation of the positive texts; a transfer without activations of the
+            new model needs it.
+        metadata: what is known about it, with SAELens' names: model_name, hook_name, …
+
+    Attributes:
+        d: width of the activations.
+        z_mean: see above.
+
+    Raises:
+        TypeError, ValueError: naming the argument, its value and what was expected.
+
+    >>> import numpy as np, suture
+    >>> vector = suture.SteeringVector(np.array([0.0, 3.0, 4.0]), z_mean=2.0)
+    >>> vector
+    SteeringVector(d=3, z_mean=2)
+    >>> vector.vector.round(6).tolist()
+    [0.0, 0.6000000238418579, 0.800000011920929]
+    """
+
+    def __init__(
+        self,
+        vector: Array,
+        z_mean: float,
+        *,
+        mean: Array = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        core = _core.steering_create(
+            weight(vector, "vector", vector=True),
+            real("z_mean", z_mean, least=-math.inf),
+            None if mean is None else weight(mean, "mean", vector=True),
+        )
+        self._set(core, metadata)
+
+    def _set(self, core: _core.Steering, metadata: dict[str, Any] | None = None) -> None:
+        self._core = core
+        self._metadata = Metadata(core, metadata)
+        self.d, self.z_mean = core.info()
+
+    @classmethod
+    def _wrap(cls, core: _core.Steering, metadata: dict[str, Any] | None = None) -> Self:
+        self = cls.__new__(cls)
+        self._set(core, metadata)
+        return self
+
+    @classmethod
+    def fit(
+        cls,
+        positive: Acts,
+        negative: Acts,
+        *,
+        metadata: dict[str, Any] | None = None,
+        progress: Progress = True,
+    ) -> Self:
+        """The normalised difference of two means, and z_mean (arXiv 2506.06609, eq. 8).
+
+        Sums are in float64, and the same bits for any number of threads. Nothing is copied but what
+        an iterator yields, or views whose rows do not lie in memory.
+
+        Args:
+            positive: (N, d) activations of the texts to steer to.
+            negative: (M, d) activations of the texts to steer away from.
+            metadata: model_name, hook_name, …; numbers of tokens are added, and model and layer
+                where `positive` is a `suture.Activations` that knows them.
+            progress: True for a tqdm bar after two seconds, or a function of (done, total).
+
+        Raises:
+            TypeError, ValueError: an argument is not usable, has a value that is not finite, or
+                both sides have the same mean, so that there is no direction between them.
+
+        >>> import numpy as np, suture
+        >>> vector = suture.SteeringVector.fit(
+        ...     positive=np.array([[1.0, 4.0], [1.0, 2.0]]), negative=np.array([[1.0, 0.0]])
+        ... )
+        >>> vector.vector.tolist(), vector.z_mean, vector.mean.tolist()
+        ([0.0, 1.0], 3.0, [1.0, 3.0])
+        """
+        if metadata is not None:
+            to_json(metadata)
+        toward = Stream(positive, "positive")
+        away = Stream(negative, "negative", (toward.cols, "the width of positive"))
+        left, right = tuple(toward.matrices()), tuple(away.matrices())
+        total = sum(matrix.rows for matrix in (*left, *right))
+        with (
+            Meter(progress, "steering vector", total) as meter,
+            counted("positive", left),
+            counted("negative", right),
+        ):
+            core = _core.steering_fit(left, right, meter.part())
+        return cls._wrap(core, _origin(positive) | (metadata or {}))
+
+    def apply(
+        self,
+        h: Acts,
+        mode: Mode = "clamp",
+        strength: float = 1.0,
+        *,
+        progress: Progress = True,
+    ) -> Float32:
+        """Steer activations (arXiv 2506.06609, eq. 9).
+
+        - "clamp": `h + (strength · z_mean − <h, v>) v`, the paper's.
+        - "add": `h + strength · z_mean · v`.
+        - "ablate": `h − <h, v> v`; `strength` has no meaning.
+
+        Args:
+            h: (N, d) or (batch, position, d).
+            mode: see above.
+            strength: factor of z_mean.
+
+        Returns:
+            float32, of the shape of `h`.
+
+        >>> import numpy as np, suture
+        >>> vector = suture.SteeringVector(np.array([0.0, 1.0]), z_mean=2.0)
+        >>> h = np.array([[1.0, 5.0]])
+        >>> [vector.apply(h, mode).tolist() for mode in ("clamp", "add", "ablate")]
+        [[[1.0, 2.0]], [[1.0, 7.0]], [[1.0, 0.0]]]
+        """
+        word("mode", mode, MODES)
+        amount = real("strength", strength, least=-math.inf)
+        return map_rows(
+            h,
+            "h",
+            (self.d, "d"),
+            self.d,
+            lambda block, out, report: self._core.apply(mode, amount, block, out, report),
+            "h",
+            "steer",
+            progress,
+        )
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        format: Literal["safetensors", "gguf"] = "safetensors",
+        *,
+        layer: int | None = None,
+    ) -> None:
+        """Write one file, which is complete or not there.
+
+        "gguf" is a control vector of llama.cpp (`--control-vector FILE`); it needs the package
+        gguf. llama.cpp adds the tensor `direction.k` to the output of block k at every position:
+        the tensor is `z_mean · v`, what `apply(h, "add")` adds at strength 1, and our layer l, the
+        residual stream before block l, is `direction.{l - 1}`. It has none for block 0: layers 0
+        and 1 cannot be said. `mean` is not kept.
+
+        Args:
+            path: of the file.
+            format: "safetensors" or "gguf".
+            layer: for "gguf", where the vector acts; None: the layer in the metadata's hook_name.
+
+        Raises:
+            OSError: the file cannot be written.
+            ValueError: there is no layer to say, or z_mean is 0.
+            UnsupportedError: llama.cpp has no word for the layer.
+
+        >>> import numpy as np, suture, tempfile, os
+        >>> vector = suture.SteeringVector(np.array([0.0, 1.0]), z_mean=2.0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     vector.save(os.path.join(folder, "vector.safetensors"))
+        ...     suture.SteeringVector.load(os.path.join(folder, "vector.safetensors"))
+        SteeringVector(d=2, z_mean=2)
+        """
+        text = path_text(path)
+        word("format", format, ("safetensors", "gguf"))
+        if format == "gguf":
+            to_json(self.metadata)
+            _gguf.save(text, self.vector, self.z_mean, layer, self.metadata)
+            return
+        if layer is not None:
+            raise TypeError(f"layer is {layer!r}, expected None for safetensors: see metadata")
+        self._metadata.tell_core()
+        self._core.save(text)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, layer: int | None = None) -> Self:
+        """Read a vector that `save` wrote, or a GGUF control vector of any writer (needs gguf).
+
+        Of a control vector, v is the tensor divided by its norm, and z_mean the norm; one that was
+        saved with a negative z_mean comes back with both signs turned, which steers the same.
+
+        Args:
+            path: of the file.
+            layer: which one, where a control vector has directions for several layers: the residual
+                stream before block `layer`, `direction.{layer - 1}`.
+
+        Raises:
+            OSError: the file cannot be read (`FileNotFoundError`: it is not there).
+            FormatError: it is damaged, cut short or something else.
+            ValueError: several directions and no `layer`, or none for it.
+
+        >>> import suture
+        >>> suture.SteeringVector.load("no/such/file")
+        Traceback (most recent call last):
+        FileNotFoundError: ...
+        """
+        text = path_text(path)
+        existing("path", text, "a file that SteeringVector.save wrote")
+        if _gguf.is_gguf(text):
+            vector, z_mean, metadata = _gguf.load(text, layer)
+            return cls(vector, z_mean, metadata=metadata)
+        if layer is not None:
+            raise TypeError(f"layer is {layer!r}, expected None: {text} is no control vector")
+        return cls._wrap(_core.steering_load(text))
+
+    @property
+    def vector(self) -> Float32:
+        """(d,), of norm 1, read-only, shares the memory of the object."""
+        return np.asarray(self._core.vector())
+
+    @property
+    def mean(self) -> Float32 | None:
+        """(d,), mean activation of the positive texts, read-only; None where it is not known."""
+        view = self._core.mean()
+        return None if view is None else np.asarray(view)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What is known about the vector; change it as you like, a save or transfer sees it."""
+        return self._metadata.values
+
+    @metadata.setter
+    def metadata(self, values: dict[str, Any]) -> None:
+        self._metadata.replace(values)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Copies: the views belong to this process.
+        mean = None if self.mean is None else np.array(self.mean)
+        return _rebuild, (type(self), np.array(self.vector), self.z_mean, mean, dict(self.metadata))
+
+    def __repr__(self) -> str:
+        parts = [f"d={self.d}", f"z_mean={self.z_mean:.6g}"]
+        for name in ("model_name", "hook_name"):
+            if name in self.metadata:
+                parts.append(f"{name}={self.metadata[name]!r}")
+        return f"SteeringVector({', '.join(parts)})"
+
+
+def _rebuild(
+    cls: type[SteeringVector],
+    vector: Float32,
+    z_mean: float,
+    mean: Float32 | None,
+    metadata: dict[str, Any],
+) -> SteeringVector:
+    return cls(vector, z_mean, mean=mean, metadata=metadata)
+
+
+def _origin(acts: Any) -> dict[str, Any]:
+    """Model and layer of extracted activations, where they are known."""
+    known = getattr(acts, "metadata", None)
+    layers = tuple(getattr(acts, "layers", ()))
+    if not isinstance(known, dict) or len(layers) != 1:
+        return {}
+    found = {"hook_name": f"blocks.{layers[0]}.hook_resid_pre"}
+    return found | ({"model_name": known["model"]} if known.get("model") else {})
+
+
+def transferred(
+    core: _core.Stitch,
+    vector: SteeringVector,
+    direction: str,
+    acts: Acts,
+    progress: Progress,
+) -> SteeringVector:
+    """What a stitch makes of a vector; z_mean from activations of the new model where given."""
+    if acts is None:
+        return SteeringVector._wrap(core.transfer_steering(vector._core, direction, None, None))
+    d_a, d_b = core.info()
+    stream = Stream(acts, "acts", (d_b, "d_b") if direction == "up" else (d_a, "d_a"))
+    matrices = tuple(stream.matrices())
+    total = sum(matrix.rows for matrix in matrices)
+    with Meter(progress, "transfer", total) as meter, counted("acts", matrices):
+        moved = core.transfer_steering(vector._core, direction, matrices, meter.part())
+    return SteeringVector._wrap(moved)
