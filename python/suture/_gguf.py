@@ -42,8 +42,8 @@ def save(
     direction = np.asarray(np.asarray(vector, np.float64) * z_mean, np.float32)
     if not direction.any() or not np.isfinite(direction).all():
         raise ValueError(
-            f"z_mean is {z_mean}, expected one with which z_mean · vector is finite and not zero in "
-            "float32: that product is what a control vector holds"
+            f"z_mean is {z_mean}, expected one with which z_mean · vector is finite and not zero "
+            "in float32: that product is what a control vector holds"
         )
     with needs("gguf"):
         from gguf import GGUFWriter
