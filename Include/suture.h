@@ -909,6 +909,153 @@ suture_status suture_null_space_fraction(const suture_matrix *W_dec,
     const suture_matrix *unembedding, double share, const suture_progress *progress,
     double *fraction, double *singular_values);
 
+// -------------------------------------------------------------------------------------------------
+// Probes
+// -------------------------------------------------------------------------------------------------
+// Samples are described by a suture_samples: a dense matrix, sparse codes or compressed sparse
+// rows. Messages call them x. Labels are whole numbers from 0 to classes - 1.
+
+/// Logistic regression on all features: minimises 0.5 |w|^2 + C sum of weight log(1 +
+/// exp(-margin)), the intercept free. Two classes give one output, above 0 for class 1; more give
+/// one a class, each against the rest. Solved to the minimum by Newton steps in float64, float32
+/// weights; the same samples give the same bits for any number of threads.
+///
+/// sample_weight (N) may be NULL for 1 each. report (NULL for none; set report->struct_size first)
+/// gets what was done. Not reaching the tolerance is no error. Progress is in outputs done. *out is
+/// the caller's, to be released with suture_probe_destroy(); its classes are called 0, 1, ….
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for settings out of range, a label out of range, a class
+/// without samples of weight above 0, a weight that is negative or not finite, or a number that is
+/// not finite; SUTURE_ERROR_NUMERICAL for weights beyond float32; SUTURE_ERROR_CANCELLED;
+/// SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_probe_fit(const suture_samples *samples, const int32_t *labels,
+    int64_t classes, const double *sample_weight, const suture_probe_config *config,
+    const suture_progress *progress, suture_probe **out, suture_probe_report *report);
+
+/// Sparse probes: fits to the first sizes[0], sizes[1], … of `features` (columns, best first, as
+/// suture_features_select() finds them), all other weights 0. Sizes ascend; each fit begins where
+/// the one before ended, which makes a sweep cheap.
+///
+/// out and report (NULL for none; set the struct_size of each) have size_count elements; each probe
+/// is the caller's.
+///
+/// Errors: as suture_probe_fit(), and SUTURE_ERROR_INVALID_ARGUMENT for a feature that is no column
+/// or stands twice, or sizes that do not ascend from at least 1 to at most feature_count.
+suture_status suture_probe_fit_sparse(const suture_samples *samples, const int32_t *labels,
+    int64_t classes, const double *sample_weight, const int64_t *features, int64_t feature_count,
+    const int64_t *sizes, int64_t size_count, const suture_probe_config *config,
+    const suture_progress *progress, suture_probe **out, suture_probe_report *report);
+
+/// The k features whose mean differs most between the classes, best first, equal ones by the lower
+/// index, to out (k). With more than two classes a feature counts for the class that it tells best
+/// from the rest: the largest over classes of |mean in the class - mean in the rest|.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for k beyond the features, a label out of range, a class
+/// without samples, or a number that is not finite; SUTURE_ERROR_CANCELLED;
+/// SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_features_select(const suture_samples *samples, const int32_t *labels,
+    int64_t classes, int64_t k, const suture_progress *progress, int64_t *out);
+
+/// A probe from weights (outputs, d_in) and bias (1, outputs), of any element types; they are
+/// copied, as float32. One output stands for two classes, else there is one a class. classes is a
+/// JSON array with the labels of the classes (texts, numbers or truth values), or NULL for 0, 1, ….
+///
+/// *out is the caller's, to be released with suture_probe_destroy().
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for shapes or classes that do not fit together, or a value
+/// that is not finite; SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_probe_create(const suture_matrix *weights, const suture_matrix *bias,
+    const char *classes, suture_probe **out);
+
+/// The sizes of a probe. Each out-pointer may be NULL.
+suture_status suture_probe_info(const suture_probe *probe, int64_t *outputs, int64_t *d_in);
+
+/// The labels of the classes as a JSON array. *size is the number of bytes with the final NUL; with
+/// json NULL, only *size is written.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT if capacity is below *size; nothing is written but *size.
+suture_status suture_probe_classes(const suture_probe *probe, char *json, uint64_t capacity,
+    uint64_t *size);
+
+/// A view of weights or bias, float32, in the probe's own memory: read it only, and only while the
+/// probe lives.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for an unknown weight.
+suture_status suture_probe_weight(const suture_probe *probe, suture_probe_weight_name which,
+    suture_matrix *out);
+
+/// Writes the logits of N samples, x weights^T + bias, summed in float64, to out (N, outputs),
+/// float32.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for another width or a number that is not finite;
+/// SUTURE_ERROR_NUMERICAL for a logit beyond float32; SUTURE_ERROR_CANCELLED. In the last three
+/// cases out may be partly written.
+suture_status suture_probe_logits(const suture_probe *probe, const suture_samples *samples,
+    const suture_progress *progress, const suture_matrix *out);
+
+/// What is known about where the probe comes from, as a JSON object: model_name, hook_name, …, with
+/// names as in a SAE's metadata. *size is the number of bytes with the final NUL; with json NULL,
+/// only *size is written.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT if capacity is below *size; nothing is written but *size.
+suture_status suture_probe_metadata(const suture_probe *probe, char *json, uint64_t capacity,
+    uint64_t *size);
+
+/// Replaces the metadata with a JSON object. Not for use at the same time as another call on the
+/// same probe.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT if json is no JSON object in UTF-8; then nothing has
+/// changed.
+suture_status suture_probe_set_metadata(suture_probe *probe, const char *json);
+
+/// Writes the probe to one .safetensors file: tensors weights and bias, its classes and metadata.
+/// The file appears whole or not at all; an existing one is replaced.
+///
+/// Errors: SUTURE_ERROR_IO.
+suture_status suture_probe_save(const suture_probe *probe, const char *path);
+
+/// Reads a probe that suture_probe_save() wrote, or any .safetensors file with those two tensors in
+/// a floating-point type.
+///
+/// *out is the caller's, to be released with suture_probe_destroy().
+///
+/// Errors: SUTURE_ERROR_IO if the file cannot be read, SUTURE_ERROR_FORMAT if it is not such a
+/// file, SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_probe_load(const char *path, suture_probe **out);
+
+/// Releases a probe. Accepts NULL. Views of its weights are no longer valid.
+void suture_probe_destroy(suture_probe *probe);
+
+/// Carries a probe of one model to the other: upwards, with the probe of model A, to one of model B
+/// such that probe'(h) = probe(down(h)), exact up to rounding; SUTURE_DOWN the other way round.
+/// *out is the caller's, to be released with suture_probe_destroy(); neither stitch nor probe
+/// changes. The metadata changes as that of a SAE does.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for an unknown direction, sizes that do not match, or a
+/// model or layer, known on both sides, that is not the stitch's; SUTURE_ERROR_NUMERICAL for
+/// weights beyond float32; SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_stitch_transfer_probe(const suture_stitch *stitch, const suture_probe *probe,
+    suture_direction direction, suture_probe **out);
+
+/// Means over the tokens of each sample, to out (samples, d), float32. The tokens are the rows of
+/// all shard_count matrices of `shards` (each (N, d), of any element type); sample has the sample
+/// of each of them, 0 to samples - 1, or a negative number for tokens to leave out. Sums are in
+/// float64, in the order of the rows.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for a sample out of range or without tokens, or a number
+/// that is not finite (out may be partly written then); SUTURE_ERROR_CANCELLED;
+/// SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_pool(const suture_matrix *shards, int64_t shard_count, const int64_t *sample,
+    int64_t samples, const suture_progress *progress, const suture_matrix *out);
+
+/// The same for sparse codes: the result has for each sample every latent that is active on any of
+/// its tokens, with its mean. *out is the caller's, to be released with suture_codes_destroy().
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for a sample out of range or without tokens;
+/// SUTURE_ERROR_CANCELLED; SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_codes_pool(const suture_codes *codes, const int64_t *sample, int64_t samples,
+    const suture_progress *progress, suture_codes **out);
+
 #ifdef __cplusplus
 }
 #endif

@@ -38,6 +38,7 @@ SECTIONS = [
     "Training",
     "TrainingRuns",
     "Analysis",
+    "Probes",
 ]
 
 

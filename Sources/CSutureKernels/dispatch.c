@@ -127,3 +127,8 @@ void sk_adam(float *w, float *m, float *v, const float *g, size_t count, float o
     sk_current_table()->adam(w, m, v, g, count, one_minus_beta1, beta2, one_minus_beta2, step_size,
                   root_correction2, epsilon);
 }
+
+double sk_logistic(const double *z, const double *signs, const double *weights, size_t count, double *slopes,
+                   double *curvatures) {
+    return sk_current_table()->logistic(z, signs, weights, count, slopes, curvatures);
+}

@@ -51,6 +51,7 @@ typedef struct sk_table {
     sk_score_tile *score_tile;
     void (*adam)(float *, float *, float *, const float *, size_t, float, float, float, float, float,
                  float);
+    double (*logistic)(const double *, const double *, const double *, size_t, double *, double *);
 } sk_table;
 
 /// The table of the path in use.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import COpenBLAS
 
-// Float64 products with vectors. Call within `BLAS.singleThreaded`.
+// Products with vectors, in float64 where nothing else is said. Call within `BLAS.singleThreaded`.
 extension BLAS {
     /// y += a x
     @inline(__always)
@@ -21,11 +21,22 @@ extension BLAS {
     @inline(__always)
     public static func gemv(
         transpose: Bool = false, m: Int, n: Int, alpha: Double = 1, a: UnsafePointer<Double>, lda: Int,
-        x: UnsafePointer<Double>, y: UnsafeMutablePointer<Double>
+        x: UnsafePointer<Double>, beta: Double = 0, y: UnsafeMutablePointer<Double>
     ) {
         cblas_dgemv(
             CblasRowMajor, transpose ? CblasTrans : CblasNoTrans, blasint(m), blasint(n), alpha, a, blasint(lda), x, 1,
-            0, y, 1)
+            beta, y, 1)
+    }
+
+    /// The same in float32: y = op(A) x + beta y.
+    @inline(__always)
+    public static func gemv(
+        transpose: Bool = false, m: Int, n: Int, a: UnsafePointer<Float>, lda: Int, x: UnsafePointer<Float>,
+        beta: Float = 0, y: UnsafeMutablePointer<Float>
+    ) {
+        cblas_sgemv(
+            CblasRowMajor, transpose ? CblasTrans : CblasNoTrans, blasint(m), blasint(n), 1, a, blasint(lda), x, 1,
+            beta, y, 1)
     }
 
     /// A += alpha x yᵀ, where A is (m, n).

@@ -38,6 +38,7 @@ typedef struct {
     PyTypeObject *structural;
     PyTypeObject *statistics;
     PyTypeObject *steering;
+    PyTypeObject *probe;
 } core_state;
 
 static inline core_state *core_state_of(PyObject *module) { return PyModule_GetState(module); }
@@ -57,6 +58,7 @@ int core_add_evaluation(PyObject *module, core_state *state);
 int core_add_trainer(PyObject *module, core_state *state);
 int core_add_analysis(PyObject *module, core_state *state);
 int core_add_steering(PyObject *module, core_state *state);
+int core_add_probe(PyObject *module, core_state *state);
 
 /// Makes a type from `spec` and puts it in the module under its own name.
 int core_add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **out);

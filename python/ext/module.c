@@ -52,6 +52,7 @@ static int execute(PyObject *module) {
         core_add_stitch, core_add_sae,     core_add_codes,      core_add_evaluation, core_add_trainer,
         core_add_analysis,
         core_add_steering,
+        core_add_probe,
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         if (parts[i](module, state) < 0) return -1;
@@ -77,7 +78,8 @@ static int execute(PyObject *module) {
     apply((state)->attribution); \
     apply((state)->structural); \
     apply((state)->statistics); \
-    apply((state)->steering)
+    apply((state)->steering); \
+    apply((state)->probe)
 
 static int traverse(PyObject *module, visitproc visit, void *arg) {
     core_state *state = core_state_of(module);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Stitches: fitting, applying, carrying a SAE across.
+// Stitches: fitting, applying, carrying a SAE or a probe across.
 #include "core.h"
 
 static suture_stitch *handle_of(PyObject *object) { return ((core_object *)object)->handle; }
@@ -270,6 +270,30 @@ static PyObject *transfer_steering(PyObject *self, PyObject *args) {
     return made;
 }
 
+static PyObject *transfer_probe(PyObject *self, PyObject *args) {
+    core_state *state = core_state_of_object(self);
+    PyObject *probe;
+    const char *word;
+    int direction;
+    if (!PyArg_ParseTuple(args, "O!s", state->probe, &probe, &word)) return NULL;
+    if (core_word_value(core_directions, "direction", word, &direction) < 0 || core_read(self) < 0) return NULL;
+    if (core_read(probe) < 0) {
+        core_done_reading(self);
+        return NULL;
+    }
+    suture_probe *handle = NULL;
+    core_call call;
+    core_call_begin(&call, state, NULL);
+    suture_status status = suture_stitch_transfer_probe(
+        handle_of(self), ((core_object *)probe)->handle, (suture_direction)direction, &handle);
+    int failed = core_call_end(&call, status);
+    core_done_reading(probe);
+    core_done_reading(self);
+    PyObject *made = failed ? NULL : core_object_new(state->probe, handle);
+    if (!made) suture_probe_destroy(handle);
+    return made;
+}
+
 static void dealloc(PyObject *self) {
     suture_stitch_destroy(handle_of(self));
     core_object_free(self);
@@ -286,6 +310,7 @@ static PyMethodDef methods[] = {
     {"transfer_sae", transfer_sae, METH_VARARGS, "transfer_sae(sae, direction)."},
     {"transfer_steering", transfer_steering, METH_VARARGS,
      "transfer_steering(vector, direction, rows or None, progress)."},
+    {"transfer_probe", transfer_probe, METH_VARARGS, "transfer_probe(probe, direction)."},
     {NULL, NULL, 0, NULL},
 };
 

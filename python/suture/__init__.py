@@ -23,8 +23,10 @@ from ._train_options import TrainOptions
 from .activations import Activations, check_paired
 from .codes import SparseCodes
 from .evaluation import Evaluation
+from .features import pool, select_features
 from .library import CPUInfo, cpu_info, set_threads
 from .moments import Moments
+from .probe import Probe, ProbeReport
 from .refit import RefitReport, refit_decoder
 from .reports import FitReport, Objective, SutureWarning
 from .runs import TrainingInterrupted, TrainRun, resume, train
@@ -47,6 +49,8 @@ __all__ = [
     "Moments",
     "NumericalError",
     "Objective",
+    "Probe",
+    "ProbeReport",
     "RefitReport",
     "SparseCodes",
     "SteeringVector",
@@ -61,10 +65,12 @@ __all__ = [
     "__version__",
     "check_paired",
     "cpu_info",
+    "pool",
     "read_records",
     "read_texts",
     "refit_decoder",
     "resume",
+    "select_features",
     "set_threads",
     "svcca",
     "svcca_grid",

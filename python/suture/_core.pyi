@@ -76,6 +76,7 @@ class Stitch:
     def transfer_steering(
         self, vector: Steering, direction: str, rows: tuple[Rows, ...] | None, progress: _Report, /
     ) -> Steering: ...
+    def transfer_probe(self, probe: Probe, direction: str, /) -> Probe: ...
 
 def stitch_fit(
     moments: Moments,
@@ -324,3 +325,48 @@ def null_space_fraction(
     singular_values: _Float64 | None,
     /,
 ) -> None: ...
+
+_Int64 = npt.NDArray[np.int64]
+_CSR = tuple[int, _Int64, npt.NDArray[np.int32], npt.NDArray[Any], str]
+_Samples = Rows | Codes | _CSR
+
+@final
+class Probe:
+    def info(self) -> tuple[int, int]: ...
+    def weight(self, name: str, /) -> View: ...
+    def logits(self, x: _Samples, out: Rows, progress: _Report, /) -> None: ...
+    def classes(self) -> str: ...
+    def metadata(self) -> str: ...
+    def set_metadata(self, json: str, /) -> None: ...
+    def save(self, path: str, /) -> None: ...
+
+def probe_fit(
+    x: _Samples,
+    labels: npt.NDArray[np.int32],
+    classes: int,
+    weights: _Float64 | None,
+    features: _Int64 | None,
+    sizes: _Int64 | None,
+    C: float,
+    tolerance: float,
+    max_iterations: int,
+    standardize: bool,
+    balanced: bool,
+    progress: _Report,
+    /,
+) -> list[tuple[Probe, dict[str, Any]]]: ...
+def probe_create(weights: Rows, bias: Rows, classes: str | None, /) -> Probe: ...
+def probe_load(path: str, /) -> Probe: ...
+def features_select(
+    x: _Samples,
+    labels: npt.NDArray[np.int32],
+    classes: int,
+    k: int,
+    out: _Int64,
+    progress: _Report,
+    /,
+) -> None: ...
+def pool(
+    shards: tuple[Rows, ...], sample: _Int64, samples: int, out: Rows, progress: _Report, /
+) -> None: ...
+def codes_pool(codes: Codes, sample: _Int64, samples: int, progress: _Report, /) -> Codes: ...

@@ -17,6 +17,7 @@ from ._metadata import Metadata, to_json
 from ._progress import Meter, Progress
 from ._rowwise import map_rows
 from .moments import Moments, moments_of
+from .probe import Probe
 from .refit import refit_after_transfer
 from .reports import FitReport, Objective, SutureWarning, fit_report
 from .sae import SAE
@@ -270,6 +271,8 @@ class Stitch:
         acts: Acts = None,
         progress: Progress = True,
     ) -> SteeringVector: ...
+    @overload
+    def transfer(self, sae: Probe, direction: Literal["up", "down"] = "up") -> Probe: ...
     def transfer(
         self,
         sae: Any,
@@ -281,17 +284,17 @@ class Stitch:
         tied_rounds: int = 0,
         progress: Progress = True,
     ) -> Any:
-        """Carry a SAE or a steering vector of one model to the other (arXiv 2506.06609, eq. 4-6
-        and §4).
+        """Carry a SAE, a probe or a steering vector of one model to the other (arXiv 2506.06609,
+        eq. 4-7 and §4).
 
         Of a SAE, the result computes `up(sae(down(h_b)))` (direction "up"; "down": the other way
-        round); decoder norms and a fixed scale are folded in first. Of a steering vector v, it is
-        `v P_up` divided by its norm, without a bias, and with a z_mean of the new model. Where the
-        metadata of both are known, what comes from another model or layer than the stitch's is
-        refused.
+        round); decoder norms and a fixed scale are folded in first. Of a probe, it has the logits
+        `probe(down(h_b))`. Of a steering vector v, it is `v P_up` divided by its norm, without a
+        bias, and with a z_mean of the new model. Where the metadata of both are known, what comes
+        from another model or layer than the stitch's is refused.
 
         Args:
-            sae: a `SAE` or a `SteeringVector`.
+            sae: a `SAE`, a `Probe` or a `SteeringVector`.
             direction: "up" to model B, "down" to model A.
             acts: of a steering vector: the positive activations in the new model, which give mean
                 and z_mean exactly. None: they are those of the mapped mean, `<up(mean), v'>`.
@@ -311,10 +314,13 @@ class Stitch:
         >>> stitch = suture.Stitch(*(rng.normal(size=s) for s in [(4, 6), (6,), (6, 4), (4,)]))
         >>> stitch.transfer(suture.SAE.init(4, 16, k=2))
         SAE(topk, d_in=6, d_sae=16, k=2)
+        >>> stitch.transfer(suture.Probe(np.ones(4), 0.0))
+        Probe(d_in=6, classes=[0, 1])
         >>> stitch.transfer(suture.SteeringVector(np.ones(4), z_mean=1.0), acts=np.ones((3, 6))).d
         6
         """
-        instance("sae", sae, (SAE, SteeringVector), "suture.SAE or suture.SteeringVector")
+        kinds = (SAE, Probe, SteeringVector)
+        instance("sae", sae, kinds, "suture.SAE, suture.Probe or suture.SteeringVector")
         word("direction", direction, ("up", "down"))
         self._metadata.tell_core()
         sae._metadata.tell_core()
@@ -329,7 +335,12 @@ class Stitch:
                 raise TypeError("refit is given with a steering vector, expected None: see acts")
             return transferred(self._core, sae, direction, acts, progress)
         if acts is not None:
-            raise TypeError("acts is given with a SAE, expected None: see refit")
+            kind = "probe" if isinstance(sae, Probe) else "SAE"
+            raise TypeError(f"acts is given with a {kind}, expected None: it is for vectors")
+        if isinstance(sae, Probe):
+            if refit is not None:
+                raise TypeError("refit is given with a probe, expected None: it is for SAEs")
+            return Probe._wrap(self._core.transfer_probe(sae._core, direction))
         moved = SAE._wrap(self._core.transfer_sae(sae._core, direction))
         if refit is None:
             return moved

@@ -12,6 +12,7 @@ from typing import Any, is_typeddict
 
 import bad_inputs_analysis  # noqa: F401
 import bad_inputs_moments  # noqa: F401
+import bad_inputs_probe  # noqa: F401
 import bad_inputs_sae  # noqa: F401
 import bad_inputs_steering  # noqa: F401
 import bad_inputs_stitch  # noqa: F401
@@ -40,6 +41,7 @@ RECORDS = (
     "CPUInfo",
     "FitReport",
     "Objective",
+    "ProbeReport",
     "RefitReport",
     "SVCCA",
     "TrainRun",

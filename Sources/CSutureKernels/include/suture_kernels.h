@@ -79,6 +79,12 @@ void sk_adam(float *w, float *m, float *v, const float *g, size_t count, float o
              float beta2, float one_minus_beta2, float step_size, float root_correction2,
              float epsilon);
 
+/// The logistic loss of `count` samples with logits z and signs +1 or -1: the sum of
+/// weights[i] log(1 + exp(-signs[i] z[i])), with eight partial sums. slopes and curvatures get the
+/// first and second derivative of each sample's term by its logit.
+double sk_logistic(const double *z, const double *signs, const double *weights, size_t count,
+                   double *slopes, double *curvatures);
+
 // Candidates: which latents may be among a token's largest pre-activations.
 //
 // Scores are made tile by tile and offered to one list a token at once, so that no (tokens, latents)

@@ -22,6 +22,7 @@ suture_codes *codes;
 suture_codes *wide_codes;
 suture_evaluation *evaluation;
 suture_trainer *trainer;
+suture_probe *probe;
 float W_enc_data[D_A * D_SAE];
 float W_dec_data[D_SAE * D_A];
 float zeros[64];
@@ -44,6 +45,7 @@ suture_attribution *out_attribution;
 suture_structural *out_structural;
 suture_feature_statistics *out_statistics;
 suture_steering *out_steering;
+suture_probe *out_probe;
 suture_matrix out_matrix;
 float out_floats[ROWS * 8];
 double out_doubles[64];
@@ -57,6 +59,8 @@ suture_evaluation_report out_evaluation_report;
 suture_train_metrics out_metrics;
 suture_sae_config out_config;
 suture_cpu_info_report out_cpu;
+suture_probe_report out_probe_report;
+int64_t out_integers[8];
 
 static void poison_results(void) {
     out_moments = (suture_moments *)(void *)poison;
@@ -69,9 +73,11 @@ static void poison_results(void) {
     out_structural = (suture_structural *)(void *)poison;
     out_statistics = (suture_feature_statistics *)(void *)poison;
     out_steering = (suture_steering *)(void *)poison;
+    out_probe = (suture_probe *)(void *)poison;
     for (size_t i = 0; i < sizeof out_floats / sizeof *out_floats; ++i) out_floats[i] = 77;
     for (size_t i = 0; i < sizeof out_doubles / sizeof *out_doubles; ++i) out_doubles[i] = 77;
     memset(out_text, 77, sizeof out_text);
+    memset(out_integers, 77, sizeof out_integers);
     out_size = 77;
     memset(&out_matrix, 77, sizeof out_matrix);
 #define POISON_REPORT(report) (memset(&report, 77, sizeof report), report.struct_size = sizeof report)
@@ -83,6 +89,7 @@ static void poison_results(void) {
     POISON_REPORT(out_metrics);
     POISON_REPORT(out_config);
     POISON_REPORT(out_cpu);
+    POISON_REPORT(out_probe_report);
 }
 
 static int all_poison(const void *data, size_t count) {
@@ -95,18 +102,20 @@ static const char *written_result(void) {
     if ((void *)out_moments != poison || (void *)out_stitch != poison || (void *)out_sae != poison ||
         (void *)out_codes != poison || (void *)out_evaluation != poison || (void *)out_trainer != poison ||
         (void *)out_attribution != poison || (void *)out_structural != poison || (void *)out_statistics != poison ||
-        (void *)out_steering != poison)
+        (void *)out_steering != poison ||
+        (void *)out_probe != poison)
         return "a handle";
     for (size_t i = 0; i < sizeof out_floats / sizeof *out_floats; ++i)
         if (out_floats[i] != 77) return "an output matrix";
     for (size_t i = 0; i < sizeof out_doubles / sizeof *out_doubles; ++i)
         if (out_doubles[i] != 77) return "an output array";
     if (!all_poison(out_text, sizeof out_text)) return "a text";
+    if (!all_poison(out_integers, sizeof out_integers)) return "whole numbers";
     if (!all_poison(&out_matrix, sizeof out_matrix)) return "a weight";
 #define REPORT_WRITTEN(report) (!all_poison((const char *)&report + 8, sizeof report - 8))
     if (REPORT_WRITTEN(out_svcca) || REPORT_WRITTEN(out_objective) || REPORT_WRITTEN(out_report) ||
         REPORT_WRITTEN(out_view) || REPORT_WRITTEN(out_evaluation_report) || REPORT_WRITTEN(out_metrics) ||
-        REPORT_WRITTEN(out_config) || REPORT_WRITTEN(out_cpu))
+        REPORT_WRITTEN(out_config) || REPORT_WRITTEN(out_cpu) || REPORT_WRITTEN(out_probe_report))
         return "a report";
     return NULL;
 }
@@ -234,9 +243,11 @@ static void make_objects(void) {
     OK(suture_evaluation_create(sae, &evaluation));
     const suture_train_config train = {.struct_size = sizeof train, .batch_size = 8};
     OK(suture_trainer_create(sae, &train, &trainer));
+    OK(suture_probe_create(FLOATS(numbers, 3, D_A), FLOATS(numbers, 1, 3), NULL, &probe));
 }
 
 static void destroy_objects(void) {
+    suture_probe_destroy(probe);
     suture_trainer_destroy(trainer);
     suture_evaluation_destroy(evaluation);
     suture_codes_destroy(wide_codes);
@@ -267,6 +278,7 @@ int main(int argc, char **argv) {
     training_rows();
     analysis_rows();
     steering_rows();
+    probe_rows();
     destroy_objects();
     for (int i = 0; i < covered_count; ++i) printf("covers %s\n", covered[i]);
     return finish("bad_inputs");

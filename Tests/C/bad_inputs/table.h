@@ -37,6 +37,7 @@ extern suture_codes *codes;
 extern suture_codes *wide_codes;
 extern suture_evaluation *evaluation;
 extern suture_trainer *trainer;
+extern suture_probe *probe;
 extern float W_enc_data[D_A * D_SAE];
 extern float W_dec_data[D_SAE * D_A];
 extern float zeros[64];
@@ -54,6 +55,7 @@ extern suture_attribution *out_attribution;
 extern suture_structural *out_structural;
 extern suture_feature_statistics *out_statistics;
 extern suture_steering *out_steering;
+extern suture_probe *out_probe;
 extern suture_matrix out_matrix;
 extern float out_floats[ROWS * 8];
 extern double out_doubles[64];
@@ -67,6 +69,8 @@ extern suture_evaluation_report out_evaluation_report;
 extern suture_train_metrics out_metrics;
 extern suture_sae_config out_config;
 extern suture_cpu_info_report out_cpu;
+extern suture_probe_report out_probe_report;
+extern int64_t out_integers[8];
 
 // A path in the folder of the test; valid until the next call.
 extern char folder[2048];
@@ -174,5 +178,6 @@ void evaluation_rows(void);
 void training_rows(void);
 void analysis_rows(void);
 void steering_rows(void);
+void probe_rows(void);
 
 #endif

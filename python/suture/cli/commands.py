@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import suture
-from suture.cli import analysis, experiments, inputs, training
+from suture.cli import analysis, experiments, inputs, probing, training
 from suture.cli.experiments import Command
 
 
@@ -282,6 +282,12 @@ COMMANDS: dict[str, Command] = {
         "say what features of a SAE do, before and after a transfer; write pages of some",
         "suture analyse sae/small acts/held-small models/small "
         "--transferred sae/large acts/held-large models/large --out features",
+    ),
+    "probe": (
+        probing.probe_options,
+        probing.probe,
+        "fit a probe to labelled activations, evaluate it, carry it through a stitch",
+        "suture probe acts/small labels.txt --pool --stitch s.safetensors --out probe.safetensors",
     ),
     "info": (
         _info_options,

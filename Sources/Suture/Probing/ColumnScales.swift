@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Mean and standard deviation of each column: the coordinates in which probes are fitted. The
+/// intercept is free, so that centring changes no result, and columns of one size are what solvers
+/// like best.
+final class ColumnScales: Sendable {
+    /// (cols)
+    let means: Buffer<Double>
+    /// (cols) Standard deviations, over N; 1 for columns that do not vary.
+    let deviations: Buffer<Double>
+    /// (cols) Whether a column does not vary: it says nothing, and its weight is 0.
+    let constant: Buffer<Bool>
+
+    var count: Int { means.count }
+
+    /// - Throws: `SutureError.invalidArgument` at the first number that is not finite.
+    init(_ samples: Samples, name: String, progress: Progress = .none) throws {
+        let (rows, cols) = (samples.rows, samples.cols)
+        if case .dense(let view) = samples, view.type == .float64 { try samples.requireFinite(name) }
+        let means = try Buffer<Double>(count: cols, for: "a probe")
+        let deviations = try Buffer<Double>(count: cols, for: "a probe")
+        let chunks = RowChunks(rows: rows, work: samples.work)
+        try chunks.sum(cols, into: means.pointer, progress: progress) { range, sums in
+            try samples.addRows(range) { _, row in
+                for j in 0..<cols { sums[j] += row[j] }
+            } sparse: { _, j, x in
+                sums[j] += x
+            }
+        }
+        var total = 0.0
+        for j in 0..<cols {
+            total += means.pointer[j]
+            means.pointer[j] /= Double(rows)
+        }
+        // Sums in float64 of finite float32 numbers are finite.
+        if !total.isFinite { try samples.requireFinite(name) }
+        switch samples {
+        case .dense:
+            try chunks.sum(cols, into: deviations.pointer, progress: progress) { range, sums in
+                try samples.addRows(range) { _, row in
+                    for j in 0..<cols {
+                        let distance = row[j] - means.pointer[j]
+                        sums[j] += distance * distance
+                    }
+                } sparse: { _, _, _ in
+                }
+            }
+        case .sparse:
+            // Distances of what is there, and how much is.
+            let sums = try Buffer<Double>(count: 2 * cols, for: "a probe")
+            try chunks.sum(2 * cols, into: sums.pointer, progress: progress) { range, sums in
+                try samples.addRows(range) { _, _ in
+                } sparse: { _, j, x in
+                    let distance = x - means.pointer[j]
+                    sums[j] += distance * distance
+                    sums[cols + j] += 1
+                }
+            }
+            for j in 0..<cols {
+                let missing = Double(rows) - sums.pointer[cols + j]
+                deviations.pointer[j] = sums.pointer[j] + missing * means.pointer[j] * means.pointer[j]
+            }
+        }
+        constant = try Self.finish(deviations, means, rows: rows)
+        (self.means, self.deviations) = (means, deviations)
+    }
+
+    /// Centres and scales the columns of `matrix` from column 1 on in place; column 0 becomes 1.
+    init(scaling matrix: DoubleMatrix) throws {
+        let (rows, cols) = (matrix.rows, matrix.cols - 1)
+        let means = try Buffer<Double>(zeros: cols, for: "a probe")
+        let deviations = try Buffer<Double>(zeros: cols, for: "a probe")
+        for row in 0..<rows {
+            let values = matrix.pointer + row * matrix.cols + 1
+            for j in 0..<cols { means.pointer[j] += values[j] }
+        }
+        for j in 0..<cols { means.pointer[j] /= Double(rows) }
+        for row in 0..<rows {
+            let values = matrix.pointer + row * matrix.cols + 1
+            for j in 0..<cols {
+                values[j] -= means.pointer[j]
+                deviations.pointer[j] += values[j] * values[j]
+            }
+        }
+        let constant = try Self.finish(deviations, means, rows: rows)
+        let factors = try Buffer<Double>(count: cols, for: "a probe")
+        for j in 0..<cols { factors.pointer[j] = constant.pointer[j] ? 0 : 1 / deviations.pointer[j] }
+        for row in 0..<rows {
+            let values = matrix.pointer + row * matrix.cols
+            values[0] = 1
+            for j in 0..<cols { values[1 + j] *= factors.pointer[j] }
+        }
+        (self.means, self.deviations, self.constant) = (means, deviations, constant)
+    }
+
+    /// Sums of squares to deviations. A column varies if it does by more than rounding can explain
+    /// (the bound of scikit-learn's StandardScaler).
+    private static func finish(_ sums: Buffer<Double>, _ means: Buffer<Double>, rows: Int) throws -> Buffer<Bool> {
+        let constant = try Buffer<Bool>(count: sums.count, for: "a probe")
+        let (n, epsilon) = (Double(rows), 0x1p-52)
+        for j in 0..<sums.count {
+            let variance = sums.pointer[j] / n
+            let rounding = n * means.pointer[j] * epsilon
+            let varies = variance > n * epsilon * variance + rounding * rounding && variance > 1e-280
+            constant.pointer[j] = !varies
+            sums.pointer[j] = varies ? variance.squareRoot() : 1
+        }
+        return constant
+    }
+}
+
+extension Samples {
+    /// Calls `dense(row, numbers)` or, of sparse rows, `sparse(row, column, value)` for some rows.
+    @inline(__always)
+    func addRows(
+        _ range: Range<Int>, dense: (Int, UnsafePointer<Double>) -> Void, sparse: (Int, Int, Double) -> Void
+    ) throws {
+        switch self {
+        case .dense(let view):
+            let row = try Buffer<Double>(count: view.cols, for: "a probe")
+            let scratch = try Buffer<Float>(count: view.cols, for: "a probe")
+            for i in range {
+                view.readRow(i, into: row.pointer, scratch: scratch.pointer)
+                dense(i, row.pointer)
+            }
+        case .sparse(let matrix):
+            for i in range { matrix.forEach(i) { sparse(i, $0, $1) } }
+        }
+    }
+}
