@@ -80,9 +80,10 @@ public struct AttributionCorrelation: Sendable {
             let blocks = (count + Self.block - 1) / Self.block
             try parallelFor(2 * blocks, progress: progress.fixed(first, of: codesA.rows)) { task in
                 let (side, start) = (task % 2, task / 2 * Self.block)
+                let weights = try Buffer<Float>(count: width, for: "attributions")
                 for row in start..<min(start + Self.block, count) where next.value[first + row] >= 0 {
                     try sides[side].0.attribute(
-                        sides[side].1, row: first + row, to: Int(next.value[first + row]),
+                        sides[side].1, row: first + row, to: Int(next.value[first + row]), weights: weights.pointer,
                         into: attributions[side].pointer + row * width)
                 }
             }

@@ -36,17 +36,18 @@ public struct LogitSide: Sendable {
 
     /// `f v[token]` of all active latents of one row, slot by slot.
     ///
+    /// - Parameter weights: memory for as many numbers as the codes have slots a row.
     /// - Throws: `numerical` where one is not finite.
     func attribute(
-        _ codes: SparseCodes, row: Int, to token: Int, into target: UnsafeMutablePointer<Double>
+        _ codes: SparseCodes, row: Int, to token: Int, weights: UnsafeMutablePointer<Float>,
+        into target: UnsafeMutablePointer<Double>
     ) throws {
-        let slots = row * codes.width
-        let direction = unembedding.pointer + token * d
-        for slot in 0..<Int(codes.counts[row]) {
-            let latent = Int(codes.indices[slots + slot])
-            let weight = sk_dot(decoder.pointer + latent * d, direction, d)
-            guard weight.isFinite else { throw Self.overflow(latent, token) }
-            target[slot] = Double(codes.values[slots + slot]) * Double(weight)
+        let (indices, values) = (codes.indices + row * codes.width, codes.values + row * codes.width)
+        let count = Int(codes.counts[row])
+        sk_gather_dots(decoder.pointer, d, indices, count, unembedding.pointer + token * d, d, weights)
+        for slot in 0..<count {
+            guard weights[slot].isFinite else { throw Self.overflow(Int(indices[slot]), token) }
+            target[slot] = Double(values[slot]) * Double(weights[slot])
         }
     }
 
