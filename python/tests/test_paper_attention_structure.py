@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -103,6 +104,22 @@ def test_structure_on_a_pair(arguments, capsys):
         # Active in any sentence is more than active in all variants of one.
         assert 0 <= numbers[direction]["unrelated"]["structural"] <= len(values["structural"])
     assert set(draw("structure", numbers)) == {"Fig. 4b", "Fig. 15"}
+
+
+def test_pages_of_features_have_structural_scores(arguments, capsys):
+    out = Path(arguments[arguments.index("--out") + 1])
+    for count in ("3", "8"):
+        options = ("--count", count, "--least-active", "1")
+        chosen = found(capsys, "features", *arguments, *options)["result"]["chosen"]
+    assert "most structural" in {entry["note"] for entry in chosen}
+    pages = json.loads((out / "features" / "features.json").read_text("utf-8"))["features"]
+    with np.load(out / "work" / "structure" / "scores.npz") as stored:
+        scores = stored["up"]
+    assert len(pages) == len(list((out / "features").glob("feature_*.html"))) == 8
+    for page in pages:
+        score = scores[page["original"]["feature"]]
+        assert page["structural_score"] == (None if np.isnan(score) else score)
+    assert any(page["structural_score"] is not None for page in pages)
 
 
 def test_texts_without_languages_are_refused(arguments, tmp_path, capsys):

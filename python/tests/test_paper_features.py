@@ -104,6 +104,8 @@ def test_pages_are_beside_the_report(folder):
     ]
     for pair in stored["features"]:
         assert pair["original"]["examples"]
+        # The texts do not say their language.
+        assert pair["structural_score"] is None
         assert pair["transferred"]["null_space_fraction"] is not None
 
 
@@ -182,6 +184,7 @@ def test_ranks_are_those_of_scipy():
         (features.Settings, {"count": 0}),
         (features.Settings, {"before": -1}),
         (features.Settings, {"fold_norm": 2}),
+        (features.Settings, {"structural": -1}),
     ],
 )
 def test_settings_are_checked_at_once(settings, change):

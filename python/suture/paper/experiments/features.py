@@ -36,6 +36,8 @@ class Settings:
     words: int = 10
     #: Features that are active on fewer of the held-out tokens get no page.
     least_active: int = 20
+    #: 1: with structural scores, where the texts say their language; 0: without.
+    structural: int = 1
     #: 1: with the final norm folded into the unembedding; 0: W_U as it is.
     fold_norm: int = 0
 
@@ -46,8 +48,9 @@ class Settings:
         for name in ("before", "after"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least 0")
-        if self.fold_norm not in (0, 1):
-            raise ValueError(f"fold_norm is {self.fold_norm}, expected 0 or 1")
+        for name in ("structural", "fold_norm"):
+            if getattr(self, name) not in (0, 1):
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 0 or 1")
 
 
 def run(ground: Ground, settings: Settings) -> dict[str, Any]:
@@ -56,6 +59,7 @@ def run(ground: Ground, settings: Settings) -> dict[str, Any]:
 
     measured = {side: measures.features(ground, which) for side, which in WHICH}
     correlation = measures.attribution(ground)["correlation"]
+    structural = _structural(ground) if settings.structural else None
     tokens = ground.held_out_rows.result["tokens"]
     frequency = {side: values["frequency"] for side, values in measured.items()}
     both = np.minimum(frequency["a"], frequency["b"])
@@ -63,6 +67,7 @@ def run(ground: Ground, settings: Settings) -> dict[str, Any]:
         both,
         min(settings.count, len(both)),
         correlation=correlation,
+        structural=structural,
         least=(settings.least_active - 0.5) / tokens,
         seed=ground.settings.seed,
     )
@@ -72,7 +77,7 @@ def run(ground: Ground, settings: Settings) -> dict[str, Any]:
             "many held-out tokens in both models"
         )
     folder = Path(ground.steps.folder).parent / FOLDER
-    _write(ground, settings, chosen, correlation, measured, folder)
+    _write(ground, settings, chosen, correlation, structural, measured, folder)
     alive = np.flatnonzero((frequency["a"] > 0) & (frequency["b"] > 0))
     rank = measures.rank_correlation(frequency["a"][alive], frequency["b"][alive])
     return {
@@ -94,11 +99,24 @@ def run(ground: Ground, settings: Settings) -> dict[str, Any]:
 WHICH = (("a", "a"), ("b", "transferred"))
 
 
+def _structural(ground: Ground) -> measures.Floats | None:
+    """Structural scores of A's features; None where the texts do not allow them."""
+    from suture import UnsupportedError
+    from suture.paper.experiments import structure
+
+    try:
+        found: measures.Floats = structure.scores(ground, structure.Settings())
+    except (ValueError, UnsupportedError):
+        return None
+    return found
+
+
 def _write(
     ground: Ground,
     settings: Settings,
     chosen: list[tuple[int, str]],
     correlation: measures.Floats,
+    structural: measures.Floats | None,
     measured: dict[str, dict[str, measures.Floats]],
     folder: Path,
 ) -> None:
@@ -128,18 +146,24 @@ def _write(
             original=original,
             transferred=transferred,
             attribution_correlation=float(correlation[original.feature]),
+            structural_score=None if structural is None else float(structural[original.feature]),
             note=note,
         )
         for original, transferred, (_, note) in zip(
             summaries["a"], summaries["b"], chosen, strict=True
         )
     ]
-    analysis.write_feature_pages(
+    index = analysis.write_feature_pages(
         pairs,
         folder,
         title=f"Features of {models['a']['name']}, moved to {models['b']['name']}",
         names=(f"original, {models['a']['name']}", f"transferred, {models['b']['name']}"),
     )
+    # What a run with other settings has left.
+    kept = {f"feature_{feature:05d}.html" for feature, _ in chosen}
+    for page in index.parent.glob("feature_*.html"):
+        if page.name not in kept:
+            page.unlink()
 
 
 def findings(result: dict[str, Any]) -> list[Finding]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from suture.paper.finding import Finding, verdict
 if TYPE_CHECKING:
     import suture
     from suture.paper.ground import Ground, Name
+    from suture.report.steps import Step
 
 TITLE = "Structural and semantic features"
 SECTION = "5"
@@ -60,16 +62,27 @@ class Settings:
 def run(ground: Ground, settings: Settings) -> dict[str, Any]:
     """Structural scores and attribution correlations of the SAE on A, moved up (Fig. 4b), and of
     the one on B, moved down (Fig. 15)."""
+    return _step(ground, settings).result
+
+
+def scores(ground: Ground, settings: Settings) -> Any:
+    """Structural score of each feature of A's SAE, (d_sae,); NaN where it is active in too few
+    sentences to tell."""
+    with np.load(_step(ground, settings).folder / "scores.npz", allow_pickle=False) as stored:
+        return stored["up"]
+
+
+def _step(ground: Ground, settings: Settings) -> Step:
     depends = ground.key("models", "layers", "stitch", "a", "b", "fit", "held_out")
     return ground.steps.run(
         "structure",
         "Telling structural from semantic features",
-        depends | asdict(settings),
-        lambda _: _compute(ground, settings),
-    ).result
+        depends | asdict(settings) | {"keeps": "scores"},
+        lambda folder: _compute(ground, settings, folder),
+    )
 
 
-def _compute(ground: Ground, settings: Settings) -> dict[str, Any]:
+def _compute(ground: Ground, settings: Settings, folder: Path) -> dict[str, Any]:
     from suture.models import unembedding
 
     texts, languages = _texts(ground, settings)
@@ -84,12 +97,15 @@ def _compute(ground: Ground, settings: Settings) -> dict[str, Any]:
         "sentences": len(texts) // (settings.variants + 1),
         "example": texts[: settings.variants + 1],
     }
+    kept = {}
     for direction, (name, sae_a, sae_b) in pairs.items():
         score, unrelated = _scores(ground, name, own[name], texts, languages, settings)
         correlation, frequency = _attribution(ground, sae_a, sae_b, W_U, settings)
         used = score.in_any >= settings.least_sentences
+        kept[direction] = np.where(used, score.score, np.nan)
         found[direction] = compared(score.score, used, correlation, frequency)
         found[direction]["unrelated"] = _unrelated(score, unrelated, used, correlation)
+    np.savez(folder / "scores.npz", up=kept["up"], down=kept["down"])
     return found
 
 
