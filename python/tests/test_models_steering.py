@@ -15,7 +15,7 @@ transformers = pytest.importorskip("transformers")
 import suture  # noqa: E402
 from suture.models import extract, generate, language_steering, steer, tiny_pair  # noqa: E402
 from suture.models._residual import find_blocks  # noqa: E402
-from suture.models.languages import detect_language, interval, prompts_of, relative_gap  # noqa: E402
+from suture.models.languages import beginnings, detect_language, interval, relative_gap  # noqa: E402
 
 D, BLOCKS = 16, 3
 MODES = ("clamp", "add", "ablate")
@@ -378,8 +378,12 @@ def test_bad_arguments_of_language_steering(change: Any, words: list[str]) -> No
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
-def test_prompts_come_from_each_text_in_turn(tokenizer: Any) -> None:
-    texts = ["First one.\n\n  indented\n\nSecond one.\n\nNo", "Third text.\n\nFourth text."]
-    assert prompts_of(texts, tokenizer, 4, tokens=6) == ["First ", "Third ", "Second", "Fourth"]
-    with pytest.raises(ValueError, match="4 paragraphs of at least 6 tokens, expected 5"):
-        prompts_of(texts, tokenizer, 5, tokens=6)
+def test_beginnings_come_from_each_text_in_turn(tokenizer: Any) -> None:
+    texts = [
+        "HEAD\nFirst one.\n\n  indented\n\nSecond one.\n\nNo",
+        "Third text.\n\na = 3;\n\nFourth",
+    ]
+    assert beginnings(texts, tokenizer, 6) == ["First ", "Third ", "Second", "Fourth"]
+    assert beginnings(texts, tokenizer, 4, rest=6) == ["Firs", "Thir", "Seco"]
+    with pytest.raises(ValueError, match="tokens is 0"):
+        beginnings(texts, tokenizer, 0)

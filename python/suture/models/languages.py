@@ -129,44 +129,42 @@ def detect_language(text: str) -> str | None:
         DetectorFactory.seed = before
 
 
-def prompts_of(
-    texts: Iterable[str], tokenizer: Any, count: int, tokens: int = 16, response: int = 0
-) -> list[str]:
-    """Beginnings of paragraphs of at least `tokens + response` tokens, from each text in turn.
+def beginnings(texts: Iterable[str], tokenizer: Any, tokens: int, rest: int = 0) -> list[str]:
+    """First `tokens` tokens of paragraphs that have `rest` more, from each text in turn.
 
-    Raises:
-        ValueError: there are fewer than `count`.
+    Only of running text: indented paragraphs, which are mostly examples, and those with much else
+    than letters are left out, and so is a heading in capitals before the first line.
 
     >>> import suture.models
     >>> _, _, tokenizer = suture.models.tiny_pair()  # a token a byte
-    >>> prompts_of(["One paragraph.\\n\\nAnother one."], tokenizer, count=2, tokens=7)
+    >>> beginnings(["One paragraph.\\n\\nx = 3;\\n\\nAnother one."], tokenizer, tokens=7)
     ['One par', 'Another']
     """
-    wanted = integer("count", count, 1)
     length = integer("tokens", tokens, 1)
-    rest = integer("response", response, 0)
+    more = integer("rest", rest, 0)
     queues: list[list[str]] = []
     for text in texts:
         found = []
         for paragraph in text.split("\n\n"):
-            # Indented ones are mostly examples and synopses.
-            if not paragraph[:1].isalpha():
+            lines = paragraph.split("\n")
+            while lines and not any(letter.islower() for letter in lines[0]):
+                lines.pop(0)
+            kept = "\n".join(lines)
+            if not kept[:1].isalpha():
                 continue
-            ids = tokenizer(paragraph, add_special_tokens=False, verbose=False)["input_ids"]
-            if len(ids) >= length + rest:
-                found.append(str(tokenizer.decode(ids[:length])))
+            ids = tokenizer(kept, add_special_tokens=False, verbose=False)["input_ids"]
+            if len(ids) < length + more:
+                continue
+            start = str(tokenizer.decode(ids[:length]))
+            if sum(letter.isalpha() or letter.isspace() for letter in start) >= 0.85 * len(start):
+                found.append(start)
         queues.append(found)
-    chosen = [
+    return [
         queue[turn]
         for turn in range(max(map(len, queues), default=0))
         for queue in queues
         if turn < len(queue)
     ]
-    if len(chosen) < wanted:
-        raise ValueError(
-            f"texts: {len(chosen)} paragraphs of at least {length + rest} tokens, expected {wanted}"
-        )
-    return chosen[:wanted]
 
 
 def language_steering(

@@ -20,6 +20,7 @@ EXPERIMENTS = (
     "stitching",
     "transfer",
     "savings",
+    "steering",
     "attribution",
     "structure",
     "entropy",
