@@ -20,6 +20,7 @@ EXPERIMENTS = (
     "stitching",
     "transfer",
     "savings",
+    "probes",
     "steering",
     "attribution",
     "structure",
