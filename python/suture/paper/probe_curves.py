@@ -52,7 +52,7 @@ def pooled(
     texts: Sequence[str],
     saes: Sequence[suture.SAE],
     *,
-    context: int = 128,
+    context: int | None = None,
     chunk: int = 2048,
     progress: bool = True,
 ) -> tuple[Floats, list[suture.SparseCodes]]:
@@ -65,7 +65,7 @@ def pooled(
         layer: the residual stream before this block.
         texts: one a sample; what is beyond `context` tokens is dropped.
         saes: of this model and layer.
-        context: most tokens of a sample.
+        context: most tokens of a sample; None: what the model takes, at most 512.
         chunk: texts at a time: their tokens' activations are in memory.
         progress: show a bar on standard error.
 
