@@ -75,10 +75,10 @@ public final class SparseCodes: Sendable {
         }
         let slotIndices = try Buffer<Int32>(count: width, for: "codes")
         let slotValues = try Buffer<Float>(count: width, for: "codes")
-        let order = try Buffer<Int32>(count: width, for: "codes")
-        let sorted = try Buffer<Float>(count: width, for: "codes")
+        var used: [(latent: Int32, value: Float)] = []
+        used.reserveCapacity(width)
         try self.init(rows: rows, width: width, dSAE: dSAE, tokenScales: nil) { row in
-            var used: [Int] = []
+            used.removeAll(keepingCapacity: true)
             for slot in row * width..<(row + 1) * width where indices[slot] >= 0 {
                 guard indices[slot] < dSAE else {
                     throw SutureError.invalidArgument(
@@ -88,18 +88,21 @@ public final class SparseCodes: Sendable {
                     throw SutureError.invalidArgument(
                         "values[\(row), \(slot % width)] is \(values[slot]), expected finite numbers")
                 }
-                used.append(slot)
+                used.append((indices[slot], values[slot]))
             }
-            // By latent first, so that equal values come out in the order of their latents.
-            used.sort { (indices[$0], $0) < (indices[$1], $1) }
-            for (slot, next) in zip(used, used.dropFirst()) where indices[slot] == indices[next] {
+            // Pooled codes have hundreds of latents a row: nothing here may take their square.
+            used.sort { $0.latent < $1.latent }
+            if let (_, twice) = zip(used, used.dropFirst()).first(where: { $0.latent == $1.latent }) {
+                let slot = (0..<width).last { indices[row * width + $0] == twice.latent } ?? 0
                 throw SutureError.invalidArgument(
-                    "indices[\(row), \(next % width)] is \(indices[next]), expected each latent once in row \(row)")
+                    "indices[\(row), \(slot)] is \(twice.latent), expected each latent once in row \(row)")
             }
-            for (slot, source) in used.enumerated() { slotValues.pointer[slot] = values[source] }
-            if !used.isEmpty { sk_topk(slotValues.pointer, used.count, used.count, order.pointer, sorted.pointer) }
-            for slot in 0..<used.count { slotIndices.pointer[slot] = indices[used[Int(order.pointer[slot])]] }
-            return (used.count, UnsafePointer(slotIndices.pointer), UnsafePointer(sorted.pointer))
+            used.sort { $0.value > $1.value || ($0.value == $1.value && $0.latent < $1.latent) }
+            for (slot, (latent, value)) in used.enumerated() {
+                slotIndices.pointer[slot] = latent
+                slotValues.pointer[slot] = value
+            }
+            return (used.count, UnsafePointer(slotIndices.pointer), UnsafePointer(slotValues.pointer))
         }
     }
 
