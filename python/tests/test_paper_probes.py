@@ -4,6 +4,7 @@ whole of it on a tiny pair."""
 
 import json
 import xml.dom.minidom
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def test_pooled_features_are_means_over_the_tokens_of_each_text(tiny):
         # A batch of several texts rounds otherwise than one alone.
         np.testing.assert_allclose(dense[row], acts.mean(0), rtol=1e-4, atol=1e-5)
         expected = sae.encode(acts).to_dense().mean(0)
-        np.testing.assert_allclose(codes[row : row + 1].to_dense()[0], expected, atol=1e-4)
+        np.testing.assert_allclose(codes[[row]].toarray()[0], expected, atol=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -143,8 +144,10 @@ def test_the_experiment_on_a_pair(arguments, tmp_path):
 
 def test_texts_that_say_nothing_are_refused(arguments, tmp_path, capsys):
     plain = tmp_path / "plain.jsonl"
-    plain.write_text(json.dumps({"text": LINES["en"]}) + "\n", "utf-8")
-    changed = [str(plain) if str(a).endswith(".jsonl") else a for a in arguments]
+    [full] = [a for a in arguments if a.endswith("fit.jsonl")]
+    texts = [json.loads(line)["text"] for line in Path(full).read_text("utf-8").splitlines()]
+    plain.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), "utf-8")
+    changed = [str(plain) if a.endswith(".jsonl") else a for a in arguments]
     assert main(["experiment", "probes", *changed, "--out", str(tmp_path / "out")]) == 1
     assert "texts allow no task" in capsys.readouterr().err
 

@@ -15,6 +15,9 @@ import suture
 from suture.paper.tasks import Task
 
 Floats = npt.NDArray[np.float32]
+Codes = Any
+"""A scipy CSR array or `SparseCodes`, one row a sample. A sample has many times the latents of a
+token, and samples differ: CSR takes rows of one in a moment."""
 
 #: The curves; the last two do not depend on the number of features.
 CURVES = (
@@ -38,9 +41,9 @@ class Pooled:
         dense_a, dense_b: the residual streams, (samples, d).
     """
 
-    codes_a: suture.SparseCodes
-    codes_moved: suture.SparseCodes
-    codes_b: suture.SparseCodes
+    codes_a: Codes
+    codes_moved: Codes
+    codes_b: Codes
     dense_a: Floats
     dense_b: Floats
 
@@ -55,7 +58,7 @@ def pooled(
     context: int | None = None,
     chunk: int = 2048,
     progress: bool = True,
-) -> tuple[Floats, list[suture.SparseCodes]]:
+) -> tuple[Floats, list[Codes]]:
     """Residual stream and SAE activations of texts, each the mean over a text's tokens; special
     tokens are left out.
 
@@ -70,8 +73,10 @@ def pooled(
         progress: show a bar on standard error.
 
     Returns:
-        (texts, d) float32, and codes of `texts` rows for each SAE.
+        (texts, d) float32, and for each SAE a CSR array (texts, d_sae).
     """
+    from scipy.sparse import vstack
+
     from suture.models import extract
     from suture.models._progress import progress_bar
 
@@ -93,9 +98,10 @@ def pooled(
             dense.append(suture.pool(rows, owner, samples=len(part), progress=False))
             for sae, into in zip(saes, codes, strict=True):
                 found = sae.encode(rows, progress=False)
-                into.append(suture.pool(found, owner, samples=len(part), progress=False)._core)
+                means = suture.pool(found, owner, samples=len(part), progress=False)
+                into.append(means.to_scipy())
             bar.update(len(part))
-    return np.concatenate(dense), [suture.SparseCodes._joined(parts) for parts in codes]
+    return np.concatenate(dense), [vstack(parts, format="csr") for parts in codes]
 
 
 def curves(
@@ -131,12 +137,10 @@ def curves(
     largest = max(ks)
     rng = np.random.default_rng([seed, *task.name.encode()])
 
-    def parts(codes: suture.SparseCodes) -> tuple[suture.SparseCodes, suture.SparseCodes]:
+    def parts(codes: Codes) -> tuple[Codes, Codes]:
         return codes[task.train], codes[task.test]
 
-    def sparse(
-        train: suture.SparseCodes, test: suture.SparseCodes, chosen: Any = None
-    ) -> list[float]:
+    def sparse(train: Codes, test: Codes, chosen: Any = None) -> list[float]:
         probes = suture.Probe.fit_sparse(train, y, ks, features=chosen, C=C, progress=False)
         return [probes[k].accuracy(test, truth, progress=False) for k in ks]
 
