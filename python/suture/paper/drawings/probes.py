@@ -51,8 +51,11 @@ def panels(result: dict[str, Any]) -> str:
         _curves(axes, result["ks"], task["curves"], width=1.4)
         # Two lines where the name is long.
         axes.set_title(task["name"].replace(", ", ",\n"), fontsize=10, loc="left")
-    for axes in grid.flat[len(tasks) :]:
-        axes.set_visible(False)
+    for place, axes in enumerate(grid.flat):
+        if place >= len(tasks):
+            axes.set_visible(False)
+        elif place + ACROSS >= len(tasks):  # the lowest of its column
+            axes.tick_params(labelbottom=True)
     drawing.supxlabel("features of the probe (k)", fontsize=11)
     drawing.supylabel("accuracy", fontsize=11)
     _legend(drawing)
@@ -65,7 +68,9 @@ def _curves(axes: Axes, ks: list[int], values: dict[str, Any], width: float = 2.
         if found is None:
             continue
         if isinstance(found, list):
-            axes.plot(ks, found, color=COLORS[name], linewidth=width, marker="o", markersize=3)
+            # The refitted one mostly lies under the one that is not: broader, so that both are seen.
+            broad = width + 2 if name == "transferred, refitted" else width
+            axes.plot(ks, found, color=COLORS[name], linewidth=broad, marker="o", markersize=3)
         else:
             axes.axhline(found, color=COLORS[name], linewidth=width, linestyle="--")
     axes.set_xscale("log")
