@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 import suture  # noqa: E402
+from suture.cli import main  # noqa: E402
 from suture.models import extract, generate, language_steering, steer, tiny_pair  # noqa: E402
 from suture.models._residual import find_blocks  # noqa: E402
 from suture.models.languages import beginnings, detect_language, interval, relative_gap  # noqa: E402
@@ -387,3 +389,79 @@ def test_beginnings_come_from_each_text_in_turn(tokenizer: Any) -> None:
     assert beginnings(texts, tokenizer, 4, rest=6) == ["Firs", "Thir", "Seco"]
     with pytest.raises(ValueError, match="tokens is 0"):
         beginnings(texts, tokenizer, 0)
+
+
+# -- suture steer ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Any, rng: np.random.Generator) -> Any:
+    """Two models, texts of two kinds, and a stitch between layers 1 and 2."""
+    small, large, tokenizer = tiny_pair()
+    for name, made in (("small", small), ("large", large)):
+        made.save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+    (tmp_path / "de.txt").write_text("der die das und nicht", "utf-8")
+    (tmp_path / "en.txt").write_text("the file is not there", "utf-8")
+    shapes = [(D, 24), (24,), (24, D), (D,)]
+    metadata = {"model_a": "small", "layer_a": 1, "model_b": "large", "layer_b": 2}
+    stitch = suture.Stitch(*(rng.normal(size=shape) for shape in shapes), metadata=metadata)
+    stitch.save(tmp_path / "stitch.safetensors")
+    return tmp_path
+
+
+def command(capsys: Any, *words: Any, status: int = 0) -> Any:
+    capsys.readouterr()
+    assert main(["steer", *map(str, words), "--quiet", "--json"]) == status
+    printed = capsys.readouterr()
+    return json.loads(printed.out) if status == 0 else printed.err
+
+
+def test_command_fits_transfers_and_writes_steered_text(folder: Any, capsys: Any) -> None:
+    texts = [folder / "de.txt", folder / "en.txt"]
+    result = command(
+        capsys, *texts, "--model", folder / "small", "--layer", 1,
+        "--stitch", folder / "stitch.safetensors", "--steered-model", folder / "large",
+        "--generate", "The file", "A", "--max-new-tokens", 9, "--strength", 2,
+        "--out", folder / "v.safetensors",
+    )  # fmt: skip
+    small, large, tokenizer = tiny_pair()
+    acts = [extract(small, tokenizer, [path.read_text()], 1, progress=False)[1] for path in texts]
+    stitch = suture.Stitch.load(folder / "stitch.safetensors")
+    wanted = stitch.transfer(suture.SteeringVector.fit(*acts))
+    found = suture.SteeringVector.load(folder / "v.safetensors")
+    np.testing.assert_allclose(found.vector, wanted.vector, atol=1e-6)
+    assert result["z_mean"] == found.z_mean == pytest.approx(wanted.z_mean, rel=1e-5)
+    assert found.metadata["model_name"] == "large"
+    assert found.metadata["transferred_from"]["hook_name"] == "blocks.1.hook_resid_pre"
+    with steer(large, found, 2, strength=2.0):
+        same = generate(large, tokenizer, ["The file", "A"], max_new_tokens=9, progress=False)
+    assert list(result["texts"].values()) == same
+    # The same from activations, and from the vector in the file.
+    for name, rows in zip(("p.npy", "n.npy"), acts, strict=True):
+        np.save(folder / name, rows)
+    direct = command(capsys, folder / "p.npy", folder / "n.npy", "--out", folder / "w.safetensors")
+    assert direct["d"] == D
+    again = command(
+        capsys, "--use", folder / "v.safetensors", "--steered-model", folder / "large",
+        "--generate", "The file", "A", "--max-new-tokens", 9, "--strength", 2,
+    )  # fmt: skip
+    assert again["texts"] == result["texts"]
+
+
+def test_command_names_what_is_wrong(folder: Any, capsys: Any) -> None:
+    de, en, out = folder / "de.txt", folder / "en.txt", folder / "out.safetensors"
+    small = ["--model", folder / "small", "--layer", 1]
+    for words, expected in [
+        ([de, "--out", out], "1 paths, expected 2"),
+        ([de, en, "--out", out], "model and layer are not both given"),
+        ([de, folder / "small", *small, "--out", out], "texts and activations"),
+        ([de, de, *small, "--out", out], "same mean"),
+        ([de, en, *small, "--generate", "a", "--steered-layer", 7, "--out", out], "layer: 7"),
+        ([de, en, *small, "--generate", "a", "--steered-model", "x", "--out", out], "'x'"),
+        (["--use", folder / "no", "--out", out], "no"),
+        ([de, en, *small, "--acts", "x.npy", "--out", out], "acts is given without --stitch"),
+        ([de, en, "--generate", "a", "--out", out], "steered-model is not given"),
+    ]:
+        assert expected in command(capsys, *words, status=1), words
+        assert not out.exists()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import suture
-from suture.cli import analysis, experiments, inputs, probing, training
+from suture.cli import analysis, experiments, inputs, probing, steering, training
 from suture.cli.experiments import Command
 
 
@@ -288,6 +288,14 @@ COMMANDS: dict[str, Command] = {
         probing.probe,
         "fit a probe to labelled activations, evaluate it, carry it through a stitch",
         "suture probe acts/small labels.txt --pool --stitch s.safetensors --out probe.safetensors",
+    ),
+    "steer": (
+        steering.options,
+        steering.run,
+        "fit a steering vector, carry it through a stitch, write steered text",
+        "suture steer german.jsonl english.jsonl --model models/small --layer 2 "
+        "--stitch stitch.safetensors --steered-model models/large --generate 'The file' "
+        "--out german.safetensors",
     ),
     "info": (
         _info_options,
