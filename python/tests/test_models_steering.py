@@ -447,6 +447,10 @@ def test_command_fits_transfers_and_writes_steered_text(folder: Any, capsys: Any
         "--generate", "The file", "A", "--max-new-tokens", 9, "--strength", 2,
     )  # fmt: skip
     assert again["texts"] == result["texts"]
+    assert main(["info", str(folder / "v.safetensors"), "--json"]) == 0
+    described = json.loads(capsys.readouterr().out)
+    assert described["kind"] == "steering vector"
+    assert described["z_mean"] == found.z_mean
 
 
 def test_command_names_what_is_wrong(folder: Any, capsys: Any) -> None:

@@ -208,7 +208,9 @@ def _evaluate(options: Namespace) -> dict[str, Any]:
 
 
 def _info_options(parser: ArgumentParser) -> None:
-    parser.add_argument("path", type=Path, nargs="?", help="stitch, SAE or activations")
+    parser.add_argument(
+        "path", type=Path, nargs="?", help="stitch, SAE, probe, steering vector or activations"
+    )
 
 
 def _describe_sae(sae: suture.SAE) -> dict[str, Any]:
@@ -236,12 +238,43 @@ def _info(options: Namespace) -> dict[str, Any]:
         }
     if path.is_dir():
         return _describe_sae(suture.SAE.load(path))
-    stitch = suture.Stitch.load(path)
+    try:
+        stitch = suture.Stitch.load(path)
+    except suture.FormatError:
+        found = _describe_feature(path)
+        if found is None:
+            raise
+        return found
     return {
         "kind": "stitch",
         "d_a": stitch.d_a,
         "d_b": stitch.d_b,
         "metadata": dict(stitch.metadata),
+    }
+
+
+def _describe_feature(path: Path) -> dict[str, Any] | None:
+    """What is in the file of a probe or a steering vector; None for any other."""
+    try:
+        probe = suture.Probe.load(path)
+    except suture.FormatError:
+        pass
+    else:
+        return {
+            "kind": "probe",
+            "d_in": probe.d_in,
+            "classes": probe.classes.tolist(),
+            "metadata": dict(probe.metadata),
+        }
+    try:
+        vector = suture.SteeringVector.load(path)
+    except suture.FormatError:
+        return None
+    return {
+        "kind": "steering vector",
+        "d": vector.d,
+        "z_mean": vector.z_mean,
+        "metadata": dict(vector.metadata),
     }
 
 

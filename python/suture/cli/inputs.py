@@ -38,3 +38,14 @@ def source(path: Path, layer: int | None) -> dict[str, Any]:
     acts = suture.Activations.open(path)
     only = acts.layers[0] if layer is None and len(acts.layers) == 1 else layer
     return {"model": acts.metadata.get("model"), "layer": only}
+
+
+def origin(path: Path, layer: int | None) -> dict[str, Any]:
+    """The same, in the words of a SAE's metadata."""
+    known = source(path, layer)
+    found = {}
+    if known.get("model") is not None:
+        found["model_name"] = known["model"]
+    if known.get("layer") is not None:
+        found["hook_name"] = f"blocks.{known['layer']}.hook_resid_pre"
+    return found

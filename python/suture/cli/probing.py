@@ -60,7 +60,7 @@ def probe(options: Namespace) -> dict[str, Any]:
             standardize=options.standardize,
             balanced=options.balanced,
             features=features,
-            metadata=_origin(options.acts, options.layer),
+            metadata=inputs.origin(options.acts, options.layer),
             progress=not options.quiet,
         )
         assert probe.report is not None
@@ -97,14 +97,3 @@ def _labels(path: Path) -> Any:
     if path.suffix == ".npy":
         return np.load(path, allow_pickle=False)
     return path.read_text(encoding="utf-8").splitlines()
-
-
-def _origin(path: Path, layer: int | None) -> dict[str, Any]:
-    """Where the probe comes from, in the words of a SAE's metadata."""
-    known = inputs.source(path, layer)
-    found = {}
-    if known.get("model") is not None:
-        found["model_name"] = known["model"]
-    if known.get("layer") is not None:
-        found["hook_name"] = f"blocks.{known['layer']}.hook_resid_pre"
-    return found

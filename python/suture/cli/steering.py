@@ -86,10 +86,9 @@ def _fitted(options: Namespace) -> suture.SteeringVector:
     positive, negative = options.sides
     texts = [not path.is_dir() and path.suffix != ".npy" for path in options.sides]
     if not any(texts):
-        known = inputs.source(positive, options.layer)
         return suture.SteeringVector.fit(
             *(inputs.rows(path, options.layer, "layer") for path in options.sides),
-            metadata=_metadata(known.get("model"), known.get("layer", options.layer)),
+            metadata=inputs.origin(positive, options.layer),
             progress=not options.quiet,
         )
     if not all(texts):
@@ -111,11 +110,6 @@ def _fitted(options: Namespace) -> suture.SteeringVector:
         for path in options.sides
     ]  # fmt: skip
     return suture.SteeringVector.fit(*acts, progress=not options.quiet)
-
-
-def _metadata(model: str | None, layer: int | None) -> dict[str, Any]:
-    found: dict[str, Any] = {} if model is None else {"model_name": model}
-    return found if layer is None else found | {"hook_name": f"blocks.{layer}.hook_resid_pre"}
 
 
 def _texts(vector: suture.SteeringVector, folder: Path, options: Namespace) -> dict[str, str]:
