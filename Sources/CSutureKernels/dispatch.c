@@ -132,3 +132,15 @@ double sk_logistic(const double *z, const double *signs, const double *weights, 
                    double *curvatures) {
     return sk_current_table()->logistic(z, signs, weights, count, slopes, curvatures);
 }
+
+double sk_mixed_dot(const float *x, const double *y, size_t count) {
+    return sk_current_table()->mixed_dot(x, y, count);
+}
+
+void sk_mixed_axpy(double a, const float *x, double *y, size_t count) {
+    sk_current_table()->mixed_axpy(a, x, y, count);
+}
+
+void sk_add_distances(const float *x, const double *from, double *sums, double *squares, size_t count) {
+    sk_current_table()->add_distances(x, from, sums, squares, count);
+}

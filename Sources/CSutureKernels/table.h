@@ -52,6 +52,9 @@ typedef struct sk_table {
     void (*adam)(float *, float *, float *, const float *, size_t, float, float, float, float, float,
                  float);
     double (*logistic)(const double *, const double *, const double *, size_t, double *, double *);
+    double (*mixed_dot)(const float *, const double *, size_t);
+    void (*mixed_axpy)(double, const float *, double *, size_t);
+    void (*add_distances)(const float *, const double *, double *, double *, size_t);
 } sk_table;
 
 /// The table of the path in use.

@@ -85,6 +85,13 @@ void sk_adam(float *w, float *m, float *v, const float *g, size_t count, float o
 double sk_logistic(const double *z, const double *signs, const double *weights, size_t count,
                    double *slopes, double *curvatures);
 
+/// Dot product in float64 of float32 and float64 numbers, with sixteen partial sums.
+double sk_mixed_dot(const float *x, const double *y, size_t count);
+/// y[i] += a * x[i] in float64.
+void sk_mixed_axpy(double a, const float *x, double *y, size_t count);
+/// sums[i] += x[i] - from[i]; squares[i] += (x[i] - from[i])^2.
+void sk_add_distances(const float *x, const double *from, double *sums, double *squares, size_t count);
+
 // Candidates: which latents may be among a token's largest pre-activations.
 //
 // Scores are made tile by tile and offered to one list a token at once, so that no (tokens, latents)

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import CSutureKernels
 
 /// Mean and standard deviation of each column: the coordinates in which probes are fitted. The
 /// intercept is free, so that centring changes no result, and columns of one size are what solvers
@@ -20,6 +21,14 @@ final class ColumnScales: Sendable {
         let means = try Buffer<Double>(count: cols, for: "a probe")
         let deviations = try Buffer<Double>(count: cols, for: "a probe")
         let chunks = RowChunks(rows: rows, work: samples.work)
+        if let (base, stride) = samples.floats {
+            try Self.inOnePass(Unchecked(base), stride, rows, means, deviations, chunks, progress)
+            let isFinite = (0..<cols).allSatisfy { means.pointer[$0].isFinite }
+            if !isFinite { try samples.requireFinite(name) }
+            constant = try Self.finish(deviations, means, rows: rows)
+            (self.means, self.deviations) = (means, deviations)
+            return
+        }
         try chunks.sum(cols, into: means.pointer, progress: progress) { range, sums in
             try samples.addRows(range) { _, row in
                 for j in 0..<cols { sums[j] += row[j] }
@@ -63,6 +72,29 @@ final class ColumnScales: Sendable {
         }
         constant = try Self.finish(deviations, means, rows: rows)
         (self.means, self.deviations) = (means, deviations)
+    }
+
+    /// Means and sums of squared distances from them, by way of distances from a mean of some rows: those
+    /// are near enough that nothing cancels.
+    private static func inOnePass(
+        _ base: Unchecked<UnsafePointer<Float>>, _ stride: Int, _ rows: Int, _ means: Buffer<Double>,
+        _ squares: Buffer<Double>, _ chunks: RowChunks, _ progress: Progress
+    ) throws {
+        let cols = means.count
+        let from = try Buffer<Double>(zeros: cols, for: "a probe")
+        let some = min(rows, 32)
+        for i in 0..<some {
+            sk_mixed_axpy(1 / Double(some), base.value + i * (rows / some) * stride, from.pointer, cols)
+        }
+        let sums = try Buffer<Double>(count: 2 * cols, for: "a probe")
+        try chunks.sum(2 * cols, into: sums.pointer, progress: progress) { range, sums in
+            for i in range { sk_add_distances(base.value + i * stride, from.pointer, sums, sums + cols, cols) }
+        }
+        for j in 0..<cols {
+            let distance = sums.pointer[j] / Double(rows)
+            means.pointer[j] = from.pointer[j] + distance
+            squares.pointer[j] = max(0, sums.pointer[cols + j] - Double(rows) * distance * distance)
+        }
     }
 
     /// Centres and scales the columns of `matrix` from column 1 on in place; column 0 becomes 1.

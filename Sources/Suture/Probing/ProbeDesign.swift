@@ -9,6 +9,8 @@ protocol ProbeDesign: AnyObject {
     var width: Int { get }
     /// (width - 1)
     var scales: ColumnScales { get }
+    /// Whether products may be as rough as float32, where that is faster.
+    var isRough: Bool { get set }
     /// Whether the matrix of second derivatives is cheap beside a few hundred products.
     var prefersMatrix: Bool { get }
 
@@ -28,18 +30,27 @@ protocol ProbeDesign: AnyObject {
 /// choices of features share it.
 final class HeldDesign: ProbeDesign {
     /// The most columns held.
-    static let columnLimit = 384
+    static let columnLimit = 96
     private static let elementLimit = 1 << 26
 
     let rows: Int
     let width: Int
     let scales: ColumnScales
     let prefersMatrix = true
+    /// Everything is exact.
+    var isRough: Bool {
+        get { false }
+        set {}
+    }
     private let matrix: DoubleMatrix
     private let chunks: RowChunks
+    /// For products of columns, which are more work.
+    private let productChunks: RowChunks
     private let progress: Progress
 
     /// Whether so many columns can be held.
+    ///
+    /// Products of more take longer than the conjugate gradients that do without.
     static func holds(rows: Int, cols: Int) -> Bool { cols <= columnLimit && rows * (cols + 1) <= elementLimit }
 
     /// All columns of the samples, or some, in their order.
@@ -59,7 +70,8 @@ final class HeldDesign: ProbeDesign {
     private init(matrix: DoubleMatrix, scales: ColumnScales, cols: Int, progress: Progress) {
         (self.matrix, self.scales, self.progress) = (matrix, scales, progress)
         (rows, width) = (matrix.rows, cols + 1)
-        chunks = RowChunks(rows: rows, work: rows * (cols + 1))
+        chunks = RowChunks(rows: rows, work: rows * width)
+        productChunks = RowChunks(rows: rows, work: rows * width * max(1, width / 16))
     }
 
     /// The first columns only, in the same memory.
@@ -105,7 +117,7 @@ final class HeldDesign: ProbeDesign {
     func curvatureMatrix(_ curvatures: Buffer<Double>) throws -> DoubleMatrix {
         let (matrix, width) = (matrix, width)
         let result = try DoubleMatrix(rows: width, cols: width)
-        try chunks.sum(width * width, into: result.pointer, progress: progress) { range, sums in
+        try productChunks.sum(width * width, into: result.pointer, progress: progress) { range, sums in
             let scaled = try Buffer<Double>(count: min(range.count, blockRows(width)) * width, for: "a probe")
             for piece in range.pieces(of: blockRows(width)) {
                 for i in piece {

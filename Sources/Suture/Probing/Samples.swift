@@ -134,6 +134,14 @@ public enum Samples: Sendable {
         }
     }
 
+    /// Float32 rows that can be read where they are, and the distance between them.
+    var floats: (base: UnsafePointer<Float>, stride: Int)? {
+        guard case .dense(let view) = self, view.type == .float32, let base = view.base,
+            UInt(bitPattern: base) % 4 == 0
+        else { return nil }
+        return (base.assumingMemoryBound(to: Float.self), view.rowStride)
+    }
+
     /// Refuses NaN, infinity and numbers beyond float32; sparse rows have been looked at already.
     func requireFinite(_ name: String) throws {
         guard case .dense(let view) = self, let bad = view.firstNonFinite(asFloat32: true) else { return }
@@ -150,8 +158,9 @@ struct RowChunks: Sendable {
 
     /// - Parameter work: numbers that a pass over all rows looks at.
     init(rows: Int, work: Int) {
+        // Below half a million numbers a thread costs more than it saves, and waits for a busy machine.
         // Long passes in more pieces, so that a cancel is noticed between them.
-        let pieces = max(1, min(max(16, work >> 24), work / 65_536))
+        let pieces = max(1, min(max(16, work >> 24), work >> 19))
         (self.rows, self.work) = (rows, work)
         size = max(1, (rows + pieces - 1) / pieces)
     }

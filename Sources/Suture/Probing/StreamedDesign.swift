@@ -17,6 +17,12 @@ final class StreamedDesign: ProbeDesign {
     private let progress: Progress
     /// (rows, cols), dense samples only.
     private let copy: Buffer<Float>?
+    private var roughly: Bool
+
+    var isRough: Bool {
+        get { roughly }
+        set { roughly = newValue && copy != nil }
+    }
 
     /// At most so many columns, and products of them, for the matrix of second derivatives.
     var prefersMatrix: Bool { width <= 2049 }
@@ -30,11 +36,11 @@ final class StreamedDesign: ProbeDesign {
         scales = try ColumnScales(samples, name: name, progress: progress)
         chunks = RowChunks(rows: rows, work: samples.work)
         guard case .dense = samples, rows * samples.cols <= Self.copyLimit else {
-            copy = nil
+            (copy, roughly) = (nil, false)
             return
         }
         let copy = try Buffer<Float>(count: rows * samples.cols, for: "a probe")
-        self.copy = copy
+        (self.copy, roughly) = (copy, true)
         let cols = samples.cols
         let factors = try self.factors()
         let means = scales.means
@@ -77,8 +83,26 @@ final class StreamedDesign: ProbeDesign {
 
     func multiply(_ v: Buffer<Double>, into logits: Buffer<Double>) throws {
         let (samples, cols) = (samples, cols)
+        if roughly, let copy {
+            let (short, intercept) = (try rounded(v, from: 1), v.pointer[0])
+            try chunks.forEach(progress: progress) { range in
+                let products = try Buffer<Float>(count: range.count, for: "a probe")
+                BLAS.gemv(
+                    m: range.count, n: cols, a: copy.pointer + range.lowerBound * cols, lda: cols, x: short.pointer,
+                    y: products.pointer)
+                for i in range {
+                    logits.pointer[i] = Double(products.pointer[i - range.lowerBound]) + intercept
+                }
+            }
+            return
+        }
         let (u, shift) = try unscaled(v)
+        let floats = samples.floats.map { Unchecked($0) }
         try chunks.forEach(progress: progress) { range in
+            if let (base, stride) = floats?.value {
+                for i in range { logits.pointer[i] = sk_mixed_dot(base + i * stride, u.pointer, cols) + shift }
+                return
+            }
             switch samples {
             case .dense(let view):
                 try view.blocks(range) { piece, block in
@@ -93,10 +117,36 @@ final class StreamedDesign: ProbeDesign {
         }
     }
 
+    /// Numbers as float32, without the first ones.
+    private func rounded(_ numbers: Buffer<Double>, from start: Int) throws -> Buffer<Float> {
+        let short = try Buffer<Float>(count: numbers.count - start, for: "a probe")
+        sk_f64_to_f32(numbers.pointer + start, short.pointer, short.count)
+        return short
+    }
+
     func multiplyTransposed(_ slopes: Buffer<Double>, into sums: Buffer<Double>) throws {
         let (samples, cols) = (samples, cols)
+        if roughly, let copy {
+            let short = try rounded(slopes, from: 0)
+            try chunks.sum(width, into: sums.pointer, progress: progress) { range, sums in
+                let products = try Buffer<Float>(count: cols, for: "a probe")
+                for i in range { sums[0] += slopes.pointer[i] }
+                for piece in range.pieces(of: blockRows(cols)) {
+                    BLAS.gemv(
+                        transpose: true, m: piece.count, n: cols, a: copy.pointer + piece.lowerBound * cols, lda: cols,
+                        x: short.pointer + piece.lowerBound, y: products.pointer)
+                    for j in 0..<cols { sums[1 + j] += Double(products.pointer[j]) }
+                }
+            }
+            return
+        }
+        let floats = samples.floats.map { Unchecked($0) }
         try chunks.sum(width, into: sums.pointer, progress: progress) { range, sums in
             for i in range { sums[0] += slopes.pointer[i] }
+            if let (base, stride) = floats?.value {
+                for i in range { sk_mixed_axpy(slopes.pointer[i], base + i * stride, sums + 1, cols) }
+                return
+            }
             switch samples {
             case .dense(let view):
                 try view.blocks(range) { piece, block in
@@ -117,9 +167,7 @@ final class StreamedDesign: ProbeDesign {
     func curvatureProduct(_ curvatures: Buffer<Double>, _ v: Buffer<Double>, into sums: Buffer<Double>) throws {
         let (samples, cols) = (samples, cols)
         if let copy {
-            let short = try Buffer<Float>(count: cols, for: "a probe")
-            for j in 0..<cols { short.pointer[j] = Float(v.pointer[1 + j]) }
-            let intercept = v.pointer[0]
+            let (short, intercept) = (try rounded(v, from: 1), v.pointer[0])
             try chunks.sum(width, into: sums.pointer, progress: progress) { range, sums in
                 let height = blockRows(cols)
                 let part = try Buffer<Float>(count: height + cols, for: "a probe")
