@@ -68,7 +68,7 @@ def _curves(axes: Axes, ks: list[int], values: dict[str, Any], width: float = 2.
         if found is None:
             continue
         if isinstance(found, list):
-            # The refitted one mostly lies under the one that is not: broader, so that both are seen.
+            # The refitted one mostly lies under the other: broader, so that both are seen.
             broad = width + 2 if name == "transferred, refitted" else width
             axes.plot(ks, found, color=COLORS[name], linewidth=broad, marker="o", markersize=3)
         else:
