@@ -78,7 +78,8 @@ def run(ground: Ground, settings: Settings) -> dict[str, Any]:
                 context=ground.settings.context,
                 progress=ground.progress,
             )
-        features = probe_curves.Pooled(codes["a"][0], *codes["b"], dense["a"], dense["b"])
+        moved, own = codes["b"]
+        features = probe_curves.Pooled(codes["a"][0], moved, own, dense["a"], dense["b"])
         ks = [k for k in settings.ks if k <= ground.settings.d_sae]
         if not ks:
             raise ValueError(
