@@ -144,6 +144,20 @@ def test_transfer(direction: Any, sides: Any, stitch: Stitch, rng: np.random.Gen
     assert stitch.transfer(bare, direction, acts=acts).z_mean == pytest.approx(exact.z_mean)
 
 
+def test_a_vector_that_the_stitch_forgets_is_refused(rng: np.random.Generator) -> None:
+    """In the kernel of P but for its rounding to float32, and one that is not quite."""
+    P = rng.normal(size=(600, 20)).astype(np.float32)
+    v = rng.normal(size=600)
+    basis = np.linalg.qr(P.astype(np.float64))[0]
+    forgotten = unit(v - basis @ (basis.T @ v))
+    stitch = Stitch(P, np.zeros(20), P.T, np.zeros(600))
+    with pytest.raises(suture.NumericalError, match="maps vector to zero"):
+        stitch.transfer(SteeringVector(forgotten, 1.0, mean=v))
+    nearly = forgotten + 1e-4 * basis[:, 0]
+    moved = stitch.transfer(SteeringVector(nearly, 1.0, mean=v))
+    assert abs(moved.vector @ unit(basis[:, 0] @ P)) > 0.999
+
+
 def test_transferred_steering_is_steering_of_what_is_mapped(rng: np.random.Generator) -> None:
     """With an orthogonal P and no bias, both ways round are the same."""
     P = np.linalg.qr(rng.normal(size=(D, D)))[0]

@@ -55,6 +55,10 @@ extension SteeringVector {
                 case .ablate: step = -along(row)
                 }
                 let factor = Float(step)
+                guard factor.isFinite else {
+                    throw SutureError.invalidArgument(
+                        "strength is \(strength), expected one with which h[\(first + i)] stays within float32")
+                }
                 for j in 0..<dIn { row[j] += factor * vector.pointer[j] }
             }
         }

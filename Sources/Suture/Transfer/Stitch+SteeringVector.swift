@@ -22,13 +22,10 @@ extension Stitch {
         }
         let metadata = try ends.metadata(of: vector.metadata)
         let moved = product(vector.vector, matrix)
-        // What rounding leaves of a vector in the kernel of P.
-        let scale = matrix.buffer.reduce(0) { max($0, Double(abs($1))) }
-        let size = moved.reduce(0) { max($0, abs($1)) }
-        guard size > 1e-7 * scale else {
+        guard !isRounding(moved, of: vector.vector, matrix) else {
+            let target = direction == .up ? "B" : "A"
             throw SutureError.numerical(
-                "the stitch maps vector to zero (largest element \(size)), expected a direction that \(direction == .up ? "B" : "A") has"
-            )
+                "the stitch maps vector to zero (but for rounding), expected a direction that \(target) has")
         }
         guard acts != nil || vector.mean != nil else {
             throw SutureError.invalidArgument(
@@ -44,4 +41,13 @@ extension Stitch {
         guard let acts else { return found }
         return try found.remeasured(on: acts, "acts", progress: progress)
     }
+}
+
+/// Whether nothing is left of `v matrix` but what the rounding of v to float32 makes of zero.
+private func isRounding(_ product: [Double], of v: FloatMatrix, _ matrix: FloatMatrix) -> Bool {
+    var terms = [Double](repeating: 0, count: matrix.cols)
+    for i in 0..<matrix.rows where v[0, i] != 0 {
+        for j in 0..<matrix.cols { terms[j] += abs(Double(v[0, i]) * Double(matrix[i, j])) }
+    }
+    return zip(product, terms).allSatisfy { abs($0) <= $1 * 0x1p-23 }
 }

@@ -46,6 +46,8 @@ static void create_rows(void) {
 
 static void apply_rows(const suture_steering *steering) {
     const suture_matrix *h = FLOATS(zeros, 2, D_A), *out = FLOATS(out_floats, 2, D_A);
+    // The row in question may have been written.
+    float spare[2 * D_A];
 #define APPLY(mode, strength, h, out) suture_steering_apply(steering, mode, strength, h, NULL, out)
     ROW(INVALID, "steering|NULL", "NULL", suture_steering_apply(NULL, SUTURE_STEERING_ADD, 1, h, NULL, out));
     ROW(INVALID, "steering|handle", "a SAE",
@@ -57,6 +59,7 @@ static void apply_rows(const suture_steering *steering) {
     ROW(INVALID, "mode|4", "unknown", APPLY((suture_steering_mode)4, 1, h, out));
     ROW(INVALID, "strength|nan", "NaN", APPLY(SUTURE_STEERING_ADD, NAN, h, out));
     ROW(INVALID, "strength|inf", "infinite", APPLY(SUTURE_STEERING_ADD, INFINITY, h, out));
+    ROW(INVALID, "strength", "beyond float32", APPLY(SUTURE_STEERING_CLAMP, 1e300, h, FLOATS(spare, 2, D_A)));
     ROW(INVALID, "strength", "overflow with z_mean", APPLY(SUTURE_STEERING_ADD, 1.7e308, h, out));
 }
 

@@ -212,7 +212,8 @@ def language_steering(
         mode: see `steer`.
         max_tokens: most tokens of each side of a difference.
         least_pages: pages in common from which on only those are taken.
-        max_new_tokens, temperature, batch_size, seed: see `generate`.
+        max_new_tokens: tokens of a response; none ends before, since little text tells no language.
+        temperature, batch_size, seed: see `generate`.
         context: tokens in a sequence that activations are taken from.
         detect: tells a text's language, or None.
         progress: bars on stderr; None: only for what takes more than two seconds.
