@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 import pickle
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -223,6 +226,27 @@ def test_the_same_bits_for_any_number_of_threads(name: str, threads: None) -> No
         found.append((probe.weights.tobytes(), probe.bias.tobytes(), probe.logits(X).tobytes()))
         found[-1] += (suture.select_features(X, y, 5).tobytes(),)
     assert found[0] == found[1] == found[2]
+
+
+def test_the_same_bits_on_all_kernels() -> None:
+    code = (
+        "import numpy as np, suture; rng = np.random.default_rng(0)\n"
+        "for shape in [(500, 20), (300, 450)]:\n"
+        "    X = rng.normal(size=shape).astype(np.float32)\n"
+        "    probe = suture.Probe.fit(X, X[:, 0] + rng.normal(size=shape[0]) > 0)\n"
+        "    print(probe.weights.tobytes().hex(), probe.bias.tobytes().hex())\n"
+    )
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | kernels,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for kernels in ({}, {"SUTURE_KERNELS": "portable"})
+    ]
+    assert found[0] == found[1] != ""
 
 
 def test_numbers_far_out() -> None:
