@@ -113,8 +113,20 @@ int core_write(PyObject *object);
 void core_done_reading(PyObject *object);
 void core_done_writing(PyObject *object);
 
+// ---------------------------------------------------------------------------------------------
+// Files and metadata of objects
+// ---------------------------------------------------------------------------------------------
+
+/// An object of `type` from the file at the path that is the only argument.
+PyObject *core_load(
+    PyObject *args, core_state *state, PyTypeObject *type, suture_status (*load)(const char *, void **),
+    void (*destroy)(void *));
+/// Writes an object to the path that is the only argument.
+PyObject *core_save(PyObject *self, PyObject *args, suture_status (*save)(const void *, const char *));
 /// The text that a function of the library writes about a handle, such as its metadata.
 PyObject *core_text(PyObject *self, suture_status (*text_of)(const void *, char *, uint64_t, uint64_t *));
+/// Gives a handle the text that is the only argument.
+PyObject *core_set_text(PyObject *self, PyObject *args, suture_status (*set)(void *, const char *));
 
 // ---------------------------------------------------------------------------------------------
 // Arrays in and out

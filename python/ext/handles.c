@@ -56,32 +56,6 @@ void core_done_reading(PyObject *object) { ((core_object *)object)->readers -= 1
 
 void core_done_writing(PyObject *object) { ((core_object *)object)->written = false; }
 
-PyObject *core_text(PyObject *self, suture_status (*text_of)(const void *, char *, uint64_t, uint64_t *)) {
-    if (core_read(self) < 0) return NULL;
-    const void *handle = ((core_object *)self)->handle;
-    PyObject *text = NULL;
-    char *bytes = NULL;
-    uint64_t size = 0;
-    suture_status status = text_of(handle, NULL, 0, &size);
-    if (status == SUTURE_OK) {
-        bytes = PyMem_Malloc(size ? (size_t)size : 1);
-        if (!bytes) {
-            PyErr_NoMemory();
-            goto cleanup;
-        }
-        status = text_of(handle, bytes, size, &size);
-    }
-    if (status == SUTURE_OK) {
-        text = PyUnicode_FromString(bytes);
-    } else {
-        core_raise(core_state_of_object(self), status);
-    }
-cleanup:
-    PyMem_Free(bytes);
-    core_done_reading(self);
-    return text;
-}
-
 int core_word_value(const core_word *table, const char *argument, const char *word, int *out) {
     char known[256] = "";
     for (const core_word *entry = table; entry->word; entry++) {

@@ -52,41 +52,23 @@ static PyObject *create(PyObject *module, PyObject *args) {
     return wrap(state, handle);
 }
 
-static PyObject *load(PyObject *module, PyObject *args) {
-    PyObject *path;
-    if (!PyArg_ParseTuple(args, "O&", PyUnicode_FSConverter, &path)) return NULL;
-    core_state *state = core_state_of(module);
+static suture_status load_from(const char *path, void **out) {
     suture_steering *handle = NULL;
-    const char *text = PyBytes_AsString(path);
-    core_call call;
-    core_call_begin(&call, state, NULL);
-    suture_status status = suture_steering_load(text, &handle);
-    int failed = core_call_end(&call, status);
-    Py_DECREF(path);
-    if (failed) {
-        suture_steering_destroy(handle);
-        return NULL;
-    }
-    return wrap(state, handle);
+    suture_status status = suture_steering_load(path, &handle);
+    *out = handle;
+    return status;
 }
 
-static PyObject *save(PyObject *self, PyObject *args) {
-    PyObject *path;
-    if (!PyArg_ParseTuple(args, "O&", PyUnicode_FSConverter, &path)) return NULL;
-    if (core_read(self) < 0) {
-        Py_DECREF(path);
-        return NULL;
-    }
-    const char *text = PyBytes_AsString(path);
-    core_call call;
-    core_call_begin(&call, core_state_of_object(self), NULL);
-    suture_status status = suture_steering_save(handle_of(self), text);
-    int failed = core_call_end(&call, status);
-    core_done_reading(self);
-    Py_DECREF(path);
-    if (failed) return NULL;
-    Py_RETURN_NONE;
+static void destroy(void *handle) { suture_steering_destroy(handle); }
+
+static PyObject *load(PyObject *module, PyObject *args) {
+    core_state *state = core_state_of(module);
+    return core_load(args, state, state->steering, load_from, destroy);
 }
+
+static suture_status save_to(const void *handle, const char *path) { return suture_steering_save(handle, path); }
+
+static PyObject *save(PyObject *self, PyObject *args) { return core_save(self, args, save_to); }
 
 static PyObject *info(PyObject *self, PyObject *unused) {
     (void)unused;
@@ -164,17 +146,9 @@ static PyObject *metadata(PyObject *self, PyObject *unused) {
     return core_text(self, text_of);
 }
 
-static PyObject *set_metadata(PyObject *self, PyObject *args) {
-    const char *json;
-    if (!PyArg_ParseTuple(args, "s", &json) || core_write(self) < 0) return NULL;
-    suture_status status = suture_steering_set_metadata(handle_of(self), json);
-    core_done_writing(self);
-    if (status != SUTURE_OK) {
-        core_raise(core_state_of_object(self), status);
-        return NULL;
-    }
-    Py_RETURN_NONE;
-}
+static suture_status set_text(void *handle, const char *json) { return suture_steering_set_metadata(handle, json); }
+
+static PyObject *set_metadata(PyObject *self, PyObject *args) { return core_set_text(self, args, set_text); }
 
 static void dealloc(PyObject *self) {
     suture_steering_destroy(handle_of(self));
