@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+// Steering vectors, probes and feature analysis as a C program uses them, on numbers worked out by hand.
+#include "check.h"
+
+enum { TOKENS = 40, D_A = 2, D_B = 3 };
+
+static suture_stitch *make_stitch(void) {
+    // up: (x, y) to (x + 1, 2 y, 0); down: (x, y, z) to (x - 1, y / 2).
+    static float P_up[] = {1, 0, 0, 0, 2, 0}, b_up[] = {1, 0, 0};
+    static float P_down[] = {1, 0, 0, 0.5f, 0, 0}, b_down[] = {-1, 0};
+    suture_matrix matrices[] = {
+        float_matrix(P_up, D_A, D_B), float_matrix(b_up, 1, D_B), float_matrix(P_down, D_B, D_A),
+        float_matrix(b_down, 1, D_A),
+    };
+    suture_stitch *stitch = NULL;
+    OK(suture_stitch_create(matrices, matrices + 1, matrices + 2, matrices + 3, &stitch));
+    return stitch;
+}
+
+static void steering(const suture_stitch *stitch, const char *folder) {
+    // Means (3, 0) and (0, 4): the direction is (3, -4) / 5, and the positive tokens lie at 9 / 5 along it.
+    float toward[] = {2, 0, 4, 0}, away[] = {0, 4};
+    suture_matrix positive = float_matrix(toward, 2, D_A), negative = float_matrix(away, 1, D_A);
+    suture_steering *vector = NULL, *moved = NULL, *loaded = NULL;
+    OK(suture_steering_fit(&positive, 1, &negative, 1, NULL, &vector));
+    int64_t d = 0;
+    double z_mean = 0;
+    int32_t has_mean = 0;
+    OK(suture_steering_info(vector, &d, &z_mean, &has_mean));
+    CHECK(d == D_A && has_mean == 1, "%lld, %d", (long long)d, (int)has_mean);
+    CLOSE(z_mean, 1.8, 1e-6);
+
+    float h[] = {10, 10}, steered[2];
+    suture_matrix rows = float_matrix(h, 1, D_A), out = float_matrix(steered, 1, D_A);
+    OK(suture_steering_apply(vector, SUTURE_STEERING_CLAMP, 1, &rows, NULL, &out));
+    CLOSE(0.6 * steered[0] - 0.8 * steered[1], 1.8, 1e-5);
+    CLOSE(0.8 * steered[0] + 0.6 * steered[1], 14, 1e-5);  // across the vector nothing moves
+
+    // (3, -4) goes to (3, -8, 0), the mean (3, 0) to (4, 0, 0).
+    OK(suture_stitch_transfer_steering(stitch, vector, SUTURE_UP, NULL, 0, NULL, &moved));
+    suture_matrix view;
+    OK(suture_steering_vector(moved, &view));
+    const float *element = view.data;
+    CLOSE(element[0], 3 / sqrt(73), 1e-6);
+    CLOSE(element[1], -8 / sqrt(73), 1e-6);
+    OK(suture_steering_info(moved, NULL, &z_mean, NULL));
+    CLOSE(z_mean, 12 / sqrt(73), 1e-6);
+
+    char path[4096];
+    snprintf(path, sizeof path, "%s/vector.safetensors", folder);
+    OK(suture_steering_save(vector, path));
+    OK(suture_steering_load(path, &loaded));
+    double again = 0;
+    OK(suture_steering_info(vector, NULL, &z_mean, NULL));
+    OK(suture_steering_info(loaded, NULL, &again, NULL));
+    CHECK(z_mean == again, "%.17g against %.17g", z_mean, again);
+    suture_steering_destroy(loaded);
+    suture_steering_destroy(moved);
+    suture_steering_destroy(vector);
+}
+
+static void probes(const suture_stitch *stitch) {
+    float x[TOKENS * D_A], mapped[TOKENS * D_B], one[TOKENS], other[TOKENS];
+    int32_t labels[TOKENS];
+    uint64_t state = 7;
+    for (int i = 0; i < TOKENS; i++) {
+        x[2 * i] = (float)noise(&state);
+        x[2 * i + 1] = (float)noise(&state);
+        labels[i] = x[2 * i] - x[2 * i + 1] + noise(&state) > 0;
+    }
+    suture_matrix matrix = float_matrix(x, TOKENS, D_A);
+    suture_samples samples = {.struct_size = sizeof samples, .dense = &matrix};
+    suture_probe_config config = {.struct_size = sizeof config, .C = 2, .tolerance = 1e-10};
+    suture_probe_report report = {.struct_size = sizeof report};
+    suture_probe *probe = NULL, *moved = NULL;
+    OK(suture_probe_fit(&samples, labels, 2, NULL, &config, NULL, &probe, &report));
+    CHECK(report.converged == 1, "%d steps", (int)report.iterations);
+    suture_matrix weights, bias, logits = float_matrix(one, TOKENS, 1);
+    OK(suture_probe_weight(probe, SUTURE_PROBE_WEIGHTS, &weights));
+    OK(suture_probe_weight(probe, SUTURE_PROBE_BIAS, &bias));
+    const float *w = weights.data;
+    // The gradient of the penalised loss is 0 there.
+    double slope[3] = {w[0], w[1], 0};
+    for (int i = 0; i < TOKENS; i++) {
+        const double logit = (double)w[0] * x[2 * i] + (double)w[1] * x[2 * i + 1] + *(const float *)bias.data;
+        const double error = 2 * (1 / (1 + exp(-logit)) - labels[i]);
+        slope[0] += error * x[2 * i];
+        slope[1] += error * x[2 * i + 1];
+        slope[2] += error;
+    }
+    for (int j = 0; j < 3; j++) CLOSE(slope[j], 0, 1e-5);
+
+    // On rows of B the carried probe has the logits of the probe on what they map down to: x, up and down.
+    suture_matrix up = float_matrix(mapped, TOKENS, D_B), carried = float_matrix(other, TOKENS, 1);
+    OK(suture_stitch_apply(stitch, SUTURE_UP, &matrix, NULL, &up));
+    OK(suture_stitch_transfer_probe(stitch, probe, SUTURE_UP, &moved));
+    OK(suture_probe_logits(probe, &samples, NULL, &logits));
+    suture_samples on_b = {.struct_size = sizeof on_b, .dense = &up};
+    OK(suture_probe_logits(moved, &on_b, NULL, &carried));
+    for (int i = 0; i < TOKENS; i++) CHECK(fabsf(one[i] - other[i]) < 1e-5f, "row %d: %g, %g", i, one[i], other[i]);
+    suture_probe_destroy(moved);
+    suture_probe_destroy(probe);
+}
+
+static void pooling(void) {
+    float tokens[] = {1, 0, 3, 2, 5, 5}, pooled[4];
+    const int64_t sample[] = {0, 0, 1};
+    suture_matrix matrix = float_matrix(tokens, 3, 2), out = float_matrix(pooled, 2, 2);
+    OK(suture_pool(&matrix, 1, sample, 2, NULL, &out));
+    const float means[] = {2, 1, 5, 5};
+    for (int i = 0; i < 4; i++) CLOSE(pooled[i], means[i], 0);
+
+    const int32_t labels[] = {0, 0, 1};
+    int64_t best = -1;
+    suture_samples samples = {.struct_size = sizeof samples, .dense = &matrix};
+    OK(suture_features_select(&samples, labels, 2, 1, NULL, &best));
+    CHECK(best == 1, "%lld", (long long)best);  // means 2 and 5, 1 and 5
+}
+
+static void analysis(void) {
+    // Two latents on three tokens; the second is active on the last token only.
+    const int32_t indices[] = {0, 0, 1};
+    const float values_a[] = {1, 2, 1}, values_b[] = {2, 4, 3};
+    suture_codes *a = NULL, *b = NULL;
+    OK(suture_codes_create(2, 3, 1, indices, values_a, &a));
+    OK(suture_codes_create(2, 3, 1, indices, values_b, &b));
+    float identity[] = {1, 0, 0, 1}, vocabulary[] = {1, 1, 2, 0};
+    suture_matrix W_dec = float_matrix(identity, 2, 2), unembedding = float_matrix(vocabulary, 2, 2);
+    suture_attribution *attribution = NULL;
+    OK(suture_attribution_create(&W_dec, &unembedding, &W_dec, &unembedding, &attribution));
+    const int64_t next[] = {0, 1, 0};
+    OK(suture_attribution_update(attribution, a, b, next, 3, NULL));
+    double correlation[2];
+    uint64_t tokens = 0;
+    OK(suture_attribution_read(attribution, correlation, NULL, NULL, &tokens));
+    CHECK(tokens == 3, "%llu", (unsigned long long)tokens);
+    for (int i = 0; i < 2; i++) CLOSE(correlation[i], 1, 1e-12);  // one side is a multiple of the other
+    suture_attribution_destroy(attribution);
+
+    suture_feature_statistics *statistics = NULL;
+    OK(suture_feature_statistics_create(2, 1, &statistics));
+    OK(suture_feature_statistics_update(statistics, b, NULL));
+    double frequency[2];
+    float maximum[2];
+    OK(suture_feature_statistics_read(statistics, frequency, NULL, maximum, NULL));
+    CLOSE(frequency[0], 2.0 / 3, 1e-12);
+    CLOSE(maximum[1], 3, 0);
+    suture_feature_statistics_destroy(statistics);
+
+    // One sentence and one variant, of one and two tokens: latent 0 is in both, latent 1 in the variant.
+    suture_structural *structural = NULL;
+    OK(suture_structural_create(2, &structural));
+    const int64_t lengths[] = {1, 2};
+    OK(suture_structural_update(structural, a, lengths, 2, 2, NULL));
+    double score[2];
+    OK(suture_structural_read(structural, score, NULL, NULL, NULL));
+    CLOSE(score[0], 1, 0);
+    CLOSE(score[1], 0, 0);
+    suture_structural_destroy(structural);
+
+    // The unembedding's columns are (1, 2) and (1, 0): W_U W_U' = [[2, 2], [2, 4]].
+    double fraction[2], singular[2];
+    OK(suture_null_space_fraction(&W_dec, &unembedding, 0.5, NULL, fraction, singular));
+    CLOSE(singular[0], sqrt(3 - sqrt(5)), 1e-12);
+    CLOSE(fraction[0] * fraction[0] + fraction[1] * fraction[1], 1, 1e-12);
+    suture_codes_destroy(a);
+    suture_codes_destroy(b);
+}
+
+int main(int argc, char **argv) {
+    if (argc < 2) return 2;
+    suture_stitch *stitch = make_stitch();
+    steering(stitch, argv[1]);
+    probes(stitch);
+    pooling();
+    analysis();
+    suture_stitch_destroy(stitch);
+    return finish("features");
+}
