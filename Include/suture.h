@@ -467,9 +467,10 @@ suture_status suture_steering_mean(const suture_steering *steering, suture_matri
 /// strength is the factor of z_mean, 1 for the paper's clamp (eq. 9); ablation has none. Where h is
 /// float32, out may be h itself.
 ///
-/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for other shapes, an unknown mode, a strength or a value
-/// that is not finite; SUTURE_ERROR_CANCELLED; in the last two cases the output may be partly
-/// written.
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for other shapes, an unknown mode, a strength that is not
+/// finite or takes z_mean beyond float32, or a value that is not finite; SUTURE_ERROR_NUMERICAL for
+/// a result beyond float32; SUTURE_ERROR_CANCELLED; in the last three cases the output may be
+/// partly written.
 suture_status suture_steering_apply(const suture_steering *steering, suture_steering_mode mode,
     double strength, const suture_matrix *h, const suture_progress *progress,
     const suture_matrix *out);

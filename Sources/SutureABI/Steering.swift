@@ -115,8 +115,9 @@ private func view(of weight: FloatMatrix) -> suture_matrix {
 /// the factor of z_mean, 1 for the paper's clamp (eq. 9); ablation has none. Where h is float32, out may be
 /// h itself.
 ///
-/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for other shapes, an unknown mode, a strength or a value that is not
-/// finite; SUTURE_ERROR_CANCELLED; in the last two cases the output may be partly written.
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for other shapes, an unknown mode, a strength that is not finite or
+/// takes z_mean beyond float32, or a value that is not finite; SUTURE_ERROR_NUMERICAL for a result beyond
+/// float32; SUTURE_ERROR_CANCELLED; in the last three cases the output may be partly written.
 @c
 public func suture_steering_apply(
     _ steering: UnsafePointer<suture_steering>?, _ mode: suture_steering_mode, _ strength: Double,

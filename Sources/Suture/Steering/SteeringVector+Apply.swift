@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import CSutureKernels
 import SutureNumerics
 
 /// What steering does to a token's activation h along the vector v.
@@ -19,8 +20,9 @@ extension SteeringVector {
     /// - Parameters:
     ///   - strength: factor of `z̄`; ablation has none.
     ///   - rowStride: elements from one row of the output to the next.
-    /// - Throws: `invalidArgument` for another width, a strength or a value that is not finite; `cancelled`;
-    ///   then the output may be partly written.
+    /// - Throws: `invalidArgument` for another width, a strength or a value that is not finite, or a strength
+    ///   that takes `z̄` beyond float32; `numerical` for a result beyond float32; `cancelled`; then the output
+    ///   may be partly written.
     public func apply(
         _ mode: SteeringMode, strength: Double = 1, to h: MatrixView, into output: UnsafeMutablePointer<Float>,
         rowStride: Int, progress: Progress = .none
@@ -31,9 +33,10 @@ extension SteeringVector {
         guard rowStride >= dIn else {
             throw SutureError.invalidArgument("row_stride of the output is \(rowStride), expected at least \(dIn)")
         }
-        let goal = strength * zMean
-        guard goal.isFinite else {
-            throw SutureError.invalidArgument("strength is \(strength), expected a finite number")
+        let goal = mode == .ablate ? 0 : strength * zMean
+        guard Float(goal).isFinite else {
+            throw SutureError.invalidArgument(
+                "strength is \(strength), expected one with which strength * z_mean (\(zMean)) is a float32")
         }
         let blockRows = max(1, min(4096, 1_000_000 / dIn))
         let blocks = (h.rows + blockRows - 1) / blockRows
@@ -60,6 +63,9 @@ extension SteeringVector {
                         "strength is \(strength), expected one with which h[\(first + i)] stays within float32")
                 }
                 for j in 0..<dIn { row[j] += factor * vector.pointer[j] }
+                guard sk_first_nonfinite_f32(row, dIn) == dIn else {
+                    throw SutureError.numerical("the steered h[\(first + i)] is beyond float32")
+                }
             }
         }
     }

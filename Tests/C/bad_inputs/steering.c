@@ -61,6 +61,11 @@ static void apply_rows(const suture_steering *steering) {
     ROW(INVALID, "strength|inf", "infinite", APPLY(SUTURE_STEERING_ADD, INFINITY, h, out));
     ROW(INVALID, "strength", "beyond float32", APPLY(SUTURE_STEERING_CLAMP, 1e300, h, FLOATS(spare, 2, D_A)));
     ROW(INVALID, "strength", "overflow with z_mean", APPLY(SUTURE_STEERING_ADD, 1.7e308, h, out));
+    ROW(INVALID, "strength|1e+39|z_mean", "beyond float32 with z_mean", APPLY(SUTURE_STEERING_CLAMP, 1e39, h, out));
+    float most[D_A] = {3e38f, 3e38f, 3e38f}, steered[2 * D_A];
+    OK(APPLY(SUTURE_STEERING_ABLATE, 1.7e308, h, FLOATS(steered, 2, D_A)));
+    ROW(SUTURE_ERROR_NUMERICAL, "h[0]|float32", "a result beyond float32",
+        APPLY(SUTURE_STEERING_ADD, 1.5e38, FLOATS(most, 1, D_A), FLOATS(most, 1, D_A)));
 }
 
 static void transfer_rows(const suture_steering *steering) {
