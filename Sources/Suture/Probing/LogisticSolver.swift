@@ -59,11 +59,25 @@ final class LogisticSolver {
         let step = try Buffer<Double>(count: width, for: "a probe")
         let change = try Buffer<Double>(count: rows, for: "a probe")
         let trial = try Buffer<Double>(count: rows, for: "a probe")
+        design.isRough = true
         var value = try evaluate(step)
+        if design.isRough, !(norm(gradient) > 0) || !norm(gradient).isFinite {
+            // Slopes that are too small or large for float32.
+            design.isRough = false
+            value = try evaluate(step)
+        }
         let start = norm(gradient)
+        guard value.isFinite, start.isFinite else {
+            throw SutureError.numerical("the loss or its gradient is beyond float64: lower C or sample_weight")
+        }
         while outcome.iterations < maxIterations {
             try check()
             guard norm(gradient) > 0 else {
+                if design.isRough {
+                    design.isRough = false
+                    value = try evaluate(step)
+                    continue
+                }
                 outcome.converged = true
                 break
             }
