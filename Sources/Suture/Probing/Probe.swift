@@ -34,6 +34,9 @@ public struct Probe: Sendable {
             throw SutureError.invalidArgument(
                 "classes has \(labels.count) labels, expected \(count) for \(outputs) rows of weights")
         }
+        // By the bytes of their texts: there may be very many, and texts that Unicode calls equivalent
+        // are different labels.
+        var seen: [[UInt8]: Int] = [:]
         for (i, label) in labels.enumerated() {
             switch label {
             case .string, .bool, .integer, .number: break
@@ -41,7 +44,7 @@ public struct Probe: Sendable {
                 throw SutureError.invalidArgument(
                     "classes[\(i)] is \(label.text()), expected a text, a number or a truth value")
             }
-            if let j = labels.prefix(i).firstIndex(of: label) {
+            if let j = seen.updateValue(i, forKey: Array(label.text().utf8)) {
                 throw SutureError.invalidArgument(
                     "classes[\(i)] is \(label.text()) as classes[\(j)], expected each label once")
             }
