@@ -39,8 +39,9 @@ public struct AttributionCorrelation: Sendable {
 
     /// Latents are dealt out to so many tasks.
     private static let ranges = 8
-    private static let chunk = 4096
     private static let block = 64
+    /// Attributions of each side that are held at a time.
+    private static let held = 1 << 22
 
     /// Adds tokens: row t of both codes, and the token that follows it; negative where none does.
     ///
@@ -71,12 +72,13 @@ public struct AttributionCorrelation: Sendable {
         }
         let updated = try moments.copy(for: "attribution correlations")
         let width = max(codesA.width, codesB.width)
-        let rows = min(Self.chunk, codesA.rows)
+        let chunk = max(Self.block, min(4096, Self.held / max(1, width)))
+        let rows = min(chunk, codesA.rows)
         let attributions = try (0..<2).map { _ in try Buffer<Double>(count: rows * width, for: "attributions") }
         let next = Unchecked(nextTokens)
         let sides = [(a, codesA), (b, codesB)]
-        for first in stride(from: 0, to: codesA.rows, by: Self.chunk) {
-            let count = min(Self.chunk, codesA.rows - first)
+        for first in stride(from: 0, to: codesA.rows, by: chunk) {
+            let count = min(chunk, codesA.rows - first)
             let blocks = (count + Self.block - 1) / Self.block
             try parallelFor(2 * blocks, progress: progress.fixed(first, of: codesA.rows)) { task in
                 let (side, start) = (task % 2, task / 2 * Self.block)
