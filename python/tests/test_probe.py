@@ -258,12 +258,36 @@ def test_numbers_far_out() -> None:
     assert np.isfinite(probe.logits(X)).all()
 
 
+def test_losses_beyond_float32() -> None:
+    # Rough products are float32: where slopes do not fit into that, the fit is exact all along.
+    rng = np.random.default_rng(8)
+    X = rng.normal(size=(300, 200)).astype(np.float32)
+    y = (X[:, 0] + rng.normal(size=300) > 0).astype(int)
+    w = np.where(y == 1, 2.0, 1.0)
+    wanted = suture.Probe.fit(X, y, sample_weight=w, tolerance=1e-9)
+    scaled = X.astype(np.float64) * 1e-25
+    found = suture.Probe.fit(scaled, y, sample_weight=w, C=1e50, tolerance=1e-9)
+    np.testing.assert_allclose(found.weights * 1e-25, wanted.weights, atol=1e-6)
+    with pytest.raises(suture.NumericalError, match="lower C or sample_weight"):
+        suture.Probe.fit(X, y, C=1e300)
+
+
 def test_not_converged_is_a_warning() -> None:
     X, y = made(100, 5, 18)
     with pytest.warns(suture.SutureWarning, match="not converged in 1 steps"):
         probe = suture.Probe.fit(X, y, max_iterations=1)
     assert probe.report is not None
     assert not probe.report.converged
+
+
+def test_labels_are_told_by_their_letters(tmp_path: Path) -> None:
+    # One letter, or a letter and its accent: Unicode calls them equivalent.
+    X = np.random.default_rng(9).normal(size=(40, 3))
+    probe = suture.Probe.fit(X, ["caf\u00e9", "cafe\u0301"] * 20)
+    probe.save(tmp_path / "probe.safetensors")
+    assert suture.Probe.load(tmp_path / "probe.safetensors").classes.tolist() == [
+        "cafe\u0301", "caf\u00e9",
+    ]  # fmt: skip
 
 
 def test_every_kind_of_label() -> None:
@@ -301,6 +325,23 @@ def test_features_are_those_that_differ_most(classes: int) -> None:
     indices = np.where(X > 0, np.arange(60), -1)
     codes = suture.SparseCodes(indices, X, 60)
     assert suture.select_features(codes, y, 40).tolist() == expected
+
+
+def test_choosing_among_many_classes_takes_little_memory() -> None:
+    # Sums of 4096 classes by 1024 features are 32 MiB: not many of those at a time.
+    program = """
+import numpy as np, suture
+def peak():
+    status = open("/proc/self/status").read()
+    return int(status.split("VmHWM:")[1].split()[0])
+X = np.zeros((8192, 1024), np.float32)
+X[:2, 7] = 1
+before = peak()
+assert suture.select_features(X, np.arange(8192) // 2, 1).tolist() == [7]
+print(peak() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    assert int(done.stdout) < 400 * 1024
 
 
 @pytest.mark.parametrize("sparse_input", [False, True])

@@ -20,7 +20,7 @@ final class ColumnScales: Sendable {
         if case .dense(let view) = samples, view.type == .float64 { try samples.requireFinite(name) }
         let means = try Buffer<Double>(count: cols, for: "a probe")
         let deviations = try Buffer<Double>(count: cols, for: "a probe")
-        let chunks = RowChunks(rows: rows, work: samples.work)
+        let chunks = RowChunks(rows: rows, work: samples.work, width: 2 * cols)
         if let (base, stride) = samples.floats {
             try Self.inOnePass(Unchecked(base), stride, rows, means, deviations, chunks, progress)
             let isFinite = (0..<cols).allSatisfy { means.pointer[$0].isFinite }

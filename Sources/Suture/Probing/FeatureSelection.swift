@@ -21,7 +21,7 @@ public enum FeatureSelection {
         if case .dense(let view) = samples, view.type == .float64 { try samples.requireFinite(name) }
         let sums = try Buffer<Double>(count: classes * cols, for: "feature selection")
         let labels = Unchecked(labels)
-        try RowChunks(rows: samples.rows, work: samples.work).sum(
+        try RowChunks(rows: samples.rows, work: samples.work, width: classes * cols).sum(
             classes * cols, into: sums.pointer, progress: progress
         ) { range, sums in
             try samples.addRows(range) { i, row in
@@ -46,7 +46,6 @@ public enum FeatureSelection {
             scores.pointer[j] = best
         }
         if !isFinite { try samples.requireFinite(name) }
-        // Few of many are wanted: those below the k-th best need no order.
         var order = Array(0..<cols)
         func isBetter(_ a: Int, _ b: Int) -> Bool {
             let (x, y) = (scores.pointer[a], scores.pointer[b])

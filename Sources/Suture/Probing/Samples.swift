@@ -41,11 +41,14 @@ public struct SparseRows: @unchecked Sendable {
         guard starts[0] == 0 else {
             throw SutureError.invalidArgument("starts[0] is \(starts[0]), expected 0")
         }
+        // All of them before any index: one beyond the last start is beyond the caller's memory too.
         for row in 0..<rows {
             guard starts[row + 1] >= starts[row] else {
                 throw SutureError.invalidArgument(
                     "starts[\(row + 1)] is \(starts[row + 1]), expected at least starts[\(row)] = \(starts[row])")
             }
+        }
+        for row in 0..<rows {
             var last = -1
             for slot in Int(starts[row])..<Int(starts[row + 1]) {
                 let index = Int(indices[slot])
@@ -156,11 +159,16 @@ struct RowChunks: Sendable {
     private let work: Int
     var count: Int { (rows + size - 1) / size }
 
-    /// - Parameter work: numbers that a pass over all rows looks at.
-    init(rows: Int, work: Int) {
+    /// Numbers that sums of all pieces may take together: 256 MiB.
+    private static let sumLimit = 1 << 25
+
+    /// - Parameters:
+    ///   - work: numbers that a pass over all rows looks at.
+    ///   - width: most sums that each piece has of its own.
+    init(rows: Int, work: Int, width: Int = 1) {
         // Below half a million numbers a thread costs more than it saves, and waits for a busy machine.
         // Long passes in more pieces, so that a cancel is noticed between them.
-        let pieces = max(1, min(max(16, work >> 24), work >> 19))
+        let pieces = max(1, min(max(16, work >> 24), work >> 19, Self.sumLimit / max(1, width)))
         (self.rows, self.work) = (rows, work)
         size = max(1, (rows + pieces - 1) / pieces)
     }

@@ -34,7 +34,7 @@ final class StreamedDesign: ProbeDesign {
         (self.samples, self.progress) = (samples, progress)
         (rows, width) = (samples.rows, samples.cols + 1)
         scales = try ColumnScales(samples, name: name, progress: progress)
-        chunks = RowChunks(rows: rows, work: samples.work)
+        chunks = RowChunks(rows: rows, work: samples.work, width: 2 * width)
         guard case .dense = samples, rows * samples.cols <= Self.copyLimit else {
             (copy, roughly) = (nil, false)
             return

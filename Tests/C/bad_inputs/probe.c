@@ -24,6 +24,7 @@ static suture_probe_config config = {.struct_size = sizeof config};
         ROW(INVALID, "codes|handle", "a stitch for codes", call);                                   \
         samples.codes = NULL;                                                                       \
         const int64_t starts[3] = {0, 1, 2}, late[3] = {1, 1, 2}, back[3] = {0, 2, 1};              \
+        const int64_t far[3] = {0, 1 << 20, 2};                                                     \
         const int32_t indices[2] = {0, 2}, beyond[2] = {0, D_A}, negative[2] = {-1, 0};             \
         const float values[2] = {1, 2}, bad[2] = {1, NAN};                                          \
         suture_csr csr = {2, D_A, starts, indices, values, SUTURE_FLOAT32};                         \
@@ -47,6 +48,8 @@ static suture_probe_config config = {.struct_size = sizeof config};
         ROW(INVALID, "x|starts[0]|1", "starts that begin late", call);                              \
         csr = good, csr.starts = back;                                                              \
         ROW(INVALID, "x|starts[2]|1", "starts that go back", call);                                 \
+        csr = good, csr.starts = far;                                                               \
+        ROW(INVALID, "x|starts[2]|2", "a start beyond the last", call);                             \
         csr = good, csr.indices = beyond;                                                           \
         ROW(INVALID, "x|indices[1]|3", "a column beyond the last", call);                           \
         csr = good, csr.indices = negative;                                                         \
