@@ -58,10 +58,6 @@ extension SteeringVector {
                 case .ablate: step = -along(row)
                 }
                 let factor = Float(step)
-                guard factor.isFinite else {
-                    throw SutureError.invalidArgument(
-                        "strength is \(strength), expected one with which h[\(first + i)] stays within float32")
-                }
                 for j in 0..<dIn { row[j] += factor * vector.pointer[j] }
                 guard sk_first_nonfinite_f32(row, dIn) == dIn else {
                     throw SutureError.numerical("the steered h[\(first + i)] is beyond float32")
