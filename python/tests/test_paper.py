@@ -13,9 +13,10 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("matplotlib")
 
+from pairs import pair_arguments, strict_json
+
 from suture import paper
 from suture.cli import main
-from suture.models.tiny import tiny_pair
 from suture.paper.experiments import experiment
 from suture.paper.finding import Finding, verdict
 
@@ -24,21 +25,9 @@ from suture.paper.finding import Finding, verdict
 def arguments(tmp_path_factory):
     """What comes after the sub-command, but for the folder of the results."""
     folder = tmp_path_factory.mktemp("pair")
-    small, large, tokenizer = tiny_pair()
-    for name, model in (("small", small), ("large", large)):
-        model.save_pretrained(folder / name)
-        tokenizer.save_pretrained(folder / name)
     rng = np.random.default_rng(0)
-    letters = list("abcdefgh ")
-    for name, count in (("fit.jsonl", 60), ("held.jsonl", 20)):
-        lines = [json.dumps({"text": "".join(rng.choice(letters, 60))}) for _ in range(count)]
-        (folder / name).write_text("\n".join(lines) + "\n", "utf-8")
-    return [
-        *(str(folder / "small"), str(folder / "large")),
-        *("--texts", str(folder / "fit.jsonl"), "--held-out", str(folder / "held.jsonl")),
-        *("--context", "32", "--d-sae", "64", "--k", "4", "--sae-tokens", "5000", "--lr", "1e-2"),
-        *("--batch-size", "256", "--quiet"),
-    ]
+    texts = [{"text": "".join(rng.choice(list("abcdefgh "), 60))} for _ in range(80)]
+    return pair_arguments(folder, texts[:60], texts[60:], "--context", "32", "--d-sae", "64")
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +36,6 @@ def report(arguments, tmp_path_factory):
     out = tmp_path_factory.mktemp("paper")
     assert main(["paper", *arguments, "--out", str(out), "--only", "stitching", "transfer"]) == 0
     return out
-
-
-def strict_json(path):
-    def refuse(word):
-        raise AssertionError(f"{path.name} holds {word}, which is no JSON")
-
-    return json.loads(path.read_text("utf-8"), parse_constant=refuse)
 
 
 def test_page_has_a_figure_and_a_verdict_for_each_finding(report):

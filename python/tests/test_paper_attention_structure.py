@@ -15,17 +15,12 @@ pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
 pytest.importorskip("stopwordsiso")
 
+from pairs import WORDS, pair_arguments, sentence
+
 from suture.cli import main
-from suture.models import tiny_pair
 from suture.paper.experiments import draw, experiment
 from suture.paper.experiments.attention import agreement
 from suture.paper.experiments.structure import companions, compared, sentences
-
-WORDS = {
-    "en": ("The {} opens the {} of a {}.", "file pipe socket kernel buffer queue thread page"),
-    "de": ("Der {} liest den {} und die {}.", "Puffer Kernel Name Wert Befehl Dienst Satz Pfad"),
-}
-
 
 UNRELATED = {"structural": 3, "median_of_others": 0.25}
 
@@ -33,25 +28,15 @@ UNRELATED = {"structural": 3, "median_of_others": 0.25}
 @pytest.fixture(scope="module")
 def arguments(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pair")
-    small, large, tokenizer = tiny_pair()
-    for name, model in (("small", small), ("large", large)):
-        model.save_pretrained(folder / name)
-        tokenizer.save_pretrained(folder / name)
     rng = np.random.default_rng(0)
-    for name, count in (("fit.jsonl", 60), ("held.jsonl", 30)):
-        lines = []
-        for number in range(count):
-            language = ("en", "de")[number % 2]
-            form, words = WORDS[language]
-            text = " ".join(form.format(*rng.choice(words.split(), 3)) for _ in range(2))
-            lines.append(json.dumps({"text": text, "lang": language}))
-        (folder / name).write_text("\n".join(lines) + "\n", "utf-8")
-    return [
-        *(str(folder / "small"), str(folder / "large")),
-        *("--texts", str(folder / "fit.jsonl"), "--held-out", str(folder / "held.jsonl")),
-        *("--context", "48", "--d-sae", "64", "--k", "4", "--sae-tokens", "5000", "--lr", "1e-2"),
-        *("--batch-size", "256", "--quiet", "--out", str(tmp_path_factory.mktemp("out")), "--json"),
+    records = [
+        {"text": " ".join(sentence(rng, language) for _ in range(2)), "lang": language}
+        for _ in range(45)
+        for language in WORDS
     ]
+    options = ("--out", str(tmp_path_factory.mktemp("out")), "--json")
+    size = ("--context", "48", "--d-sae", "64")
+    return pair_arguments(folder, records[:60], records[60:], *size, *options)
 
 
 def found(capsys, *words):

@@ -11,6 +11,7 @@ pytest.importorskip("transformers")
 pytest.importorskip("matplotlib")
 pytest.importorskip("scipy")
 
+from pairs import pair_arguments
 from scipy import stats
 
 import suture
@@ -26,22 +27,10 @@ NAMES = ("attribution", "entropy", "features")
 def folder(tmp_path_factory):
     """Where the three have been run."""
     folder = tmp_path_factory.mktemp("features")
-    small, large, tokenizer = tiny_pair()
-    for name, model in (("small", small), ("large", large)):
-        model.save_pretrained(folder / name)
-        tokenizer.save_pretrained(folder / name)
     rng = np.random.default_rng(0)
-    for name, count in (("fit.jsonl", 60), ("held.jsonl", 30)):
-        lines = [
-            json.dumps({"text": "".join(rng.choice(list("abcd <é>"), 60))}) for _ in range(count)
-        ]
-        (folder / name).write_text("\n".join(lines) + "\n", "utf-8")
-    arguments = [
-        *(str(folder / "small"), str(folder / "large")),
-        *("--texts", str(folder / "fit.jsonl"), "--held-out", str(folder / "held.jsonl")),
-        *("--context", "32", "--d-sae", "48", "--k", "4", "--sae-tokens", "5000", "--lr", "1e-2"),
-        *("--batch-size", "256", "--quiet", "--out", str(folder / "out")),
-    ]
+    texts = [{"text": "".join(rng.choice(list("abcd <é>"), 60))} for _ in range(90)]
+    options = ("--context", "32", "--d-sae", "48", "--out", str(folder / "out"))
+    arguments = pair_arguments(folder, texts[:60], texts[60:], *options)
     own = {"attribution": ["--other-d-sae", "16", "--other-k", "2"], "features": ["--count", "6"]}
     for name in NAMES:
         assert main(["experiment", name, *arguments, *own.get(name, [])]) == 0

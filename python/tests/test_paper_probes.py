@@ -14,6 +14,7 @@ pytest.importorskip("transformers")
 pytest.importorskip("matplotlib")
 pytest.importorskip("sklearn")
 
+from pairs import pair_arguments, save_records
 from sklearn.linear_model import LogisticRegression
 
 import suture
@@ -108,23 +109,13 @@ LINES = {
 @pytest.fixture(scope="module")
 def arguments(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pair")
-    small, large, tokenizer = tiny
-    for name, model in (("small", small), ("large", large)):
-        model.save_pretrained(folder / name)
-        tokenizer.save_pretrained(folder / name)
     records = [
         {"text": "\n\n".join([LINES[lang]] * 4), "lang": lang, "page": f"p{number}.1"}
         for number in range(80)
         for lang in LINES
     ]
-    for name, part in (("fit.jsonl", records[:120]), ("held.jsonl", records[120:])):
-        (folder / name).write_text("".join(json.dumps(r) + "\n" for r in part), "utf-8")
-    return [
-        *(str(folder / "small"), str(folder / "large")),
-        *("--texts", str(folder / "fit.jsonl"), "--held-out", str(folder / "held.jsonl")),
-        *("--context", "32", "--d-sae", "32", "--k", "4", "--sae-tokens", "4000", "--lr", "1e-2"),
-        *("--batch-size", "256", "--quiet"),
-    ]
+    size = ("--context", "32", "--d-sae", "32")
+    return pair_arguments(folder, records[:120], records[120:], *size, models=tiny)
 
 
 def test_the_experiment_on_a_pair(arguments, tmp_path):
@@ -146,7 +137,7 @@ def test_texts_that_say_nothing_are_refused(arguments, tmp_path, capsys):
     plain = tmp_path / "plain.jsonl"
     [full] = [a for a in arguments if a.endswith("fit.jsonl")]
     texts = [json.loads(line)["text"] for line in Path(full).read_text("utf-8").splitlines()]
-    plain.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), "utf-8")
+    save_records(plain, ({"text": text} for text in texts))
     changed = [str(plain) if a.endswith(".jsonl") else a for a in arguments]
     assert main(["experiment", "probes", *changed, "--out", str(tmp_path / "out")]) == 1
     assert "texts allow no task" in capsys.readouterr().err

@@ -16,9 +16,10 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("langdetect")
 pytest.importorskip("scipy")
 
+from pairs import pair_arguments
+
 from suture.cli import main
 from suture.models.languages import interval, relative_gap
-from suture.models.tiny import tiny_pair
 from suture.paper.drawings.steering import draw
 from suture.paper.experiments.steering import Settings, by_language, findings
 
@@ -26,23 +27,20 @@ TEXT = {"en": "The file is read by the program. ", "de": "Die Datei wird gelesen
 
 
 def write_pair(folder: Path, languages: bool = True) -> list[str]:
-    small, large, tokenizer = tiny_pair()
-    for name, model in (("small", small), ("large", large)):
-        model.save_pretrained(folder / name)
-        tokenizer.save_pretrained(folder / name)
-    for name, count in (("fit.jsonl", 40), ("held.jsonl", 30)):
-        lines = [
-            json.dumps({"text": text * 3, "page": f"{i}"} | ({"lang": lang} if languages else {}))
+    fit, held_out = (
+        [
+            {"text": text * 3, "page": f"{i}"} | ({"lang": lang} if languages else {})
             for i in range(count)
             for lang, text in TEXT.items()
         ]
-        (folder / name).write_text("\n".join(lines) + "\n", "utf-8")
+        for count in (40, 30)
+    )
+    options = ("--context", "32", "--prompts", "24", "--prompt-tokens", "8", "--new-tokens", "10")
     return [
-        "experiment", "steering", str(folder / "small"), str(folder / "large"),
-        "--texts", str(folder / "fit.jsonl"), "--held-out", str(folder / "held.jsonl"),
-        "--context", "32", "--quiet", "--prompts", "24", "--prompt-tokens", "8",
-        "--new-tokens", "10", "--vector-tokens", "500",
-    ]  # fmt: skip
+        "experiment",
+        "steering",
+        *pair_arguments(folder, fit, held_out, *options, "--vector-tokens", "500"),
+    ]
 
 
 def test_on_a_tiny_pair(tmp_path: Path) -> None:
