@@ -173,6 +173,12 @@ def test_verdicts_on_structure_follow_the_numbers():
     assert verdicts(0.3, 0.2) == ["reproduced", "reproduced"]
     assert verdicts(0.3, -0.2) == ["reproduced", "partly"]
     assert verdicts(0.0, 0.025) == ["differs", "partly"]
+    few = compared(score[:8], np.ones(8, bool), noise[:8] + (score[:8] >= 0.5), frequency[:8])
+    few |= {"unrelated": UNRELATED}
+    result = {"up": few, "down": few, "sentences": 5, "languages": {"en": 5}}
+    first = experiment("structure").findings(result)[0]
+    # As far apart as can be, but of eight.
+    assert (first.verdict, first.why) == ("differs", "The distance is within chance.")
 
 
 def test_companions_are_other_sentences_of_the_language():

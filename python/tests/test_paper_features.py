@@ -129,6 +129,15 @@ def test_verdicts_on_attributions_follow_the_numbers(saes, expected):
     assert [finding.verdict for finding in attribution.findings(found)] == expected
 
 
+def test_what_is_lost_is_said_from_the_numbers():
+    """The stitch is to blame only where activations do not agree either."""
+    found = {"least_active": 20, "down_explained_variance": 0.5, "edges": [-1, 1]}
+    sae = sae_with(0.2, 0.1, 0.6)
+    assert "lost in the stitch" in attribution.findings(found | {"saes": [sae]})[0].why
+    sae["trained"]["median_of_activations"] = 0.9
+    assert "fire alike, but" in attribution.findings(found | {"saes": [sae]})[0].why
+
+
 @pytest.mark.parametrize(
     ("largest", "above", "stay", "rank", "expected"),
     [

@@ -143,6 +143,9 @@ def test_texts_that_say_nothing_are_refused(arguments, tmp_path, capsys):
     assert "texts allow no task" in capsys.readouterr().err
 
 
+RANDOM = "Random features are no worse, or too few fire to draw from."
+
+
 def test_verdicts_follow_the_numbers():
     def result(refitted, kept, random):
         task = {
@@ -164,3 +167,10 @@ def test_verdicts_follow_the_numbers():
     verdicts = [f.verdict for f in findings(result([0.6, 0.7], [0.6, 0.7], [0.5, 0.6]))]
     assert verdicts == ["partly", "differs"]
     assert findings(result([0.6, 0.7], [0.5, 0.6], [0.7, 0.8]))[0].verdict == "differs"
+    # Transferred features that are above random ones, where the model's own are not.
+    nothing = findings(result([0.9, 0.95], [0.9, 0.95], [0.85, 0.92]))[0]
+    assert (nothing.verdict, nothing.why) == ("differs", RANDOM)
+    # Nothing to compare with, and far from the ground truth.
+    alone = findings(result([0.6, 0.7], [0.6, 0.7], None))[0]
+    assert alone.verdict == "differs"
+    assert RANDOM in alone.why

@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
 pytest.importorskip("matplotlib")
 pytest.importorskip("scipy")
 pytest.importorskip("langdetect")
 pytest.importorskip("stopwordsiso")
 
+import torch
+import transformers
 from pairs import WORDS, pair_arguments, sentence, strict_json
 
 from suture import paper

@@ -249,14 +249,15 @@ def _single(examples: list[dict[str, Any] | None]) -> Finding:
             elif moved < EXAMPLE_CHANGE or grows < EXAMPLE_CORRELATION:
                 weak.append(f"feature {example['feature']} in {place}")
         said.append(f"feature {example['feature']}: {', '.join(parts)}")
-    why = [f"Against its score: {', '.join(against)}."] if against else []
+    why = [] if shown else [f"Few tokens: fewer than {EXAMPLE_TOKENS} each."]
+    why += [f"Against its score: {', '.join(against)}."] if against else []
     why += [f"Weak: {', '.join(weak)}."] if weak else []
     return Finding(
         "Fig. 5b",
         "What one feature does to a head's attention to BOS",
-        "Taking a feature with a strong deactivation score out of a head's query changes the "
-        "attention to BOS, more where the feature is more active; after the transfer it does so "
-        "to a head of the other model.",
+        "Change of p(BOS) against a feature's activation, before and after. Expected: taking a "
+        "feature with a strong score out of a head's query changes the attention to BOS, more "
+        "where it is more active, and after the transfer does so to a head of the other model.",
         "Mean change of p(BOS) where the feature is active, and its correlation with the "
         f"activation: {'; '.join(said) or 'no feature is active often enough'}.",
         verdict(
@@ -276,7 +277,8 @@ def _many(result: dict[str, Any]) -> Finding:
     return Finding(
         "Fig. 16",
         "Features that deactivate heads, before and after",
-        "Features that deactivate or activate heads of A do so to heads of B after the transfer.",
+        "The same for more features. Expected: those that deactivate or activate heads of A do so "
+        "to heads of B after the transfer.",
         f"p(BOS) moves as the score says for {strong['a']['share']:.0%} of the strongest features "
         f"in A and {strong['b']['share']:.0%} of the same in B (features at random: "
         f"{random['a']['share']:.0%} and {random['b']['share']:.0%}), in the median by "

@@ -118,16 +118,18 @@ def _transfers(
     strong = [sae["trained"]["median"] > 0.5 for sae in (first, *others)]
     why = ""
     if not strong[0]:
-        why = (
-            "The stitch is the limit here: going down it explains "
-            f"{result['down_explained_variance']:.0%} of A's variance, and the activations alone "
-            f"have a median correlation of {found['median_of_activations']:.2f}. Which of many "
-            "similar latents are among the most active does not survive that."
+        alone = found["median_of_activations"]
+        why = f"The activations alone have a median correlation of {alone:.2f}: " + (
+            "what is lost is lost in the stitch, which going down explains "
+            f"{result['down_explained_variance']:.0%} of A's variance."
+            if alone <= 0.5
+            else "features fire alike, but do not promote the same tokens."
         )
     return Finding(
         "Fig. 4a",
         "Attribution correlation of features with their transfers",
-        "Most features correlate strongly with their transfers.",
+        "Histogram of the correlations of all features (eq. 10). Expected where features keep "
+        "their roles: most are high.",
         f"With {label(first)}, the SAE of all experiments: median {found['median']:.2f}, quartiles "
         f"{low:.2f} and {high:.2f}, {found['above_half']:.0%} of {found['features']:,} features "
         f"above 0.5 ({found['left_out']:,} that are active on fewer than "
@@ -153,7 +155,8 @@ def _untrained(first: dict[str, Any], others: list[dict[str, Any]]) -> Finding:
     return Finding(
         "Fig. 14",
         "The same for SAEs that were never trained",
-        "Features of random SAEs correlate far less than trained ones.",
+        "Compared against random SAEs. Expected where it is the features that transfer: those of "
+        "random SAEs correlate far less.",
         "Median of an untrained SAE with its transfer, share of its features above 0.5, and in how "
         f"many pairs of a trained and an untrained feature the trained one is above: {said}.",
         verdict(reproduced=apart[0], partly=any(apart)),

@@ -109,11 +109,12 @@ def findings(result: dict[str, Any]) -> list[Finding]:
     why = ""
     if not present:
         why = (
-            "There is hardly an entropy feature to begin with: the largest fraction is about "
-            f"what one expects of so many random directions, and the bottom "
+            "There is hardly an entropy feature to begin with. Beyond the largest of so many "
+            f"random directions: {spaces['a']['above_chance']}; with most of the row in the null "
+            f"space: {sum(value > 0.5 for value in result['fraction']['a'])}; the bottom "
             f"{measures.NULL_SPACE:.0%} of A's singular values are "
-            f"{spaces['a']['relative_singular_value']:.2f} of the median one, too large for a null "
-            "space."
+            f"{spaces['a']['relative_singular_value']:.2f} of the median one, where a null space "
+            "would have about 0."
         )
     elif not kept:
         why = "The stitch does not map the null directions of A's unembedding to those of B's."
@@ -121,8 +122,9 @@ def findings(result: dict[str, Any]) -> list[Finding]:
         Finding(
             "Fig. 5a",
             "Null-space fraction and largest activation, original and transferred",
-            "Entropy features, with much of their decoder row in the effective null space of the "
-            "unembedding (bottom 2 % of its singular values), keep that role after the transfer.",
+            "Share of each decoder row in the effective null space of the unembedding (bottom 2 % "
+            "of its singular values) against the largest activation, before and after. Expected: "
+            "entropy features, with much of it there, keep that role.",
             f"Largest fraction {largest['a']:.2f} in A and {largest['b']:.2f} in B "
             f"({spaces['a']['directions']} and {spaces['b']['directions']} null directions; of as "
             f"many random directions the largest has {spaces['a']['largest_by_chance']:.2f} and "

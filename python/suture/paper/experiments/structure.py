@@ -321,7 +321,10 @@ def _finding(
     figure: str, title: str, result: dict[str, Any], direction: str, other: float | None
 ) -> Finding:
     found = result[direction]
-    paper = "Structural and semantic features transfer noticeably differently."
+    paper = (
+        "Densities of the attribution correlation for both kinds. Expected: structural and "
+        "semantic features transfer noticeably differently."
+    )
     counts = {kind: len(found["values"][kind]) for kind in KINDS}
     if found["distance"] is None:
         missing = " or ".join(kind for kind in KINDS if not counts[kind])
@@ -334,7 +337,9 @@ def _finding(
     agrees = other is None or other * difference > 0
     better = KINDS[difference < 0]
     reasons = []
-    if not noticeable:
+    if not certain:
+        reasons.append("The distance is within chance.")
+    elif not noticeable:
         reasons.append("The two kinds are distributed about alike.")
     elif not agrees:
         reasons.append("The other kind transfers better than with the SAE of A.")
