@@ -26,6 +26,7 @@ import numpy as np
 import scipy.sparse as sp
 from _pairs import describe, interleave, load, machine, say, set_threads
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 import suture
 
@@ -139,12 +140,20 @@ def main() -> int:
         "--budget", type=float, default=20, help="seconds a row may take beyond three pairs"
     )
     parser.add_argument("--quick", action="store_true", help="sizes up to 1000 features, 3 pairs")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=0,
+        help="of both (default: all processors; 1 on a busy one, where OpenBLAS waits for itself)",
+    )
     parser.add_argument("--json", type=Path, help="write the results there")
     options = parser.parse_args()
     if options.quick:
         options.pairs = 3
     warnings.simplefilter("ignore")
-    set_threads(0)
+    set_threads(options.threads)
+    # scikit-learn's products are those of NumPy's and SciPy's own OpenBLAS.
+    threadpool_limits(suture.cpu_info().threads)
     results: dict[str, Any] = {"machine": machine(), "fits": []}
     say(describe(results["machine"]))
     say("\none fit, milliseconds; ratio: theirs to ours")
