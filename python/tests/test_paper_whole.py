@@ -4,6 +4,7 @@ language and page."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,14 @@ pytest.importorskip("stopwordsiso")
 
 import torch
 import transformers
-from pairs import WORDS, pair_arguments, sentence, strict_json
+from pairs import WORDS, pair_arguments, save_models, save_records, sentence, strict_json
 
 from suture import paper
+from suture.cli import main
 from suture.models import tiny_pair
 from suture.paper import experiments
 from suture.report.settings import Settings
+from suture.report.steps import Steps, write_whole
 
 #: Beside the defaults, so that each experiment takes seconds.
 SMALL: dict[str, dict[str, Any]] = {
@@ -120,3 +123,41 @@ def test_the_page_shows_each_finding(written: tuple[Path, dict[str, Any]]) -> No
     for link in re.findall(r'href="([^"#:]+)"', page):
         assert (out / link).is_file(), link
     assert not list(out.rglob("*.partial"))
+
+
+def test_what_fails_leaves_nothing_half_done(tmp_path: Path, monkeypatch: Any) -> None:
+    def compute(folder: Path) -> dict[str, Any]:
+        (folder / "part").write_text("half", "utf-8")
+        raise KeyboardInterrupt
+
+    steps = Steps(tmp_path / "work")
+    with pytest.raises(KeyboardInterrupt):
+        steps.run("one", "One", {}, compute)
+    assert not list((tmp_path / "work").iterdir())
+
+    def refuse(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    write_whole(tmp_path / "page", "first")
+    monkeypatch.setattr("os.replace", refuse)
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(tmp_path / "page", "second")
+    assert (tmp_path / "page").read_text("utf-8") == "first"
+
+
+def test_a_label_for_each_text(tmp_path: Path, capsys: Any) -> None:
+    """Texts that are longer than a sequence: extracted as one each, each has its label."""
+    small, *_ = save_models(tmp_path)
+    texts = [{"text": word * (1 + 9 * (number % 3))} for number, word in enumerate(["abcd "] * 12)]
+    save_records(tmp_path / "texts.jsonl", texts)
+    (tmp_path / "labels.txt").write_text("yes\nno\n" * 6, "utf-8")
+    extract = ["extract", small, str(tmp_path / "texts.jsonl"), "--layers", "1", "--quiet"]
+    extract += ["--context", "16", "--out", str(tmp_path / "acts")]
+    probe = ["probe", str(tmp_path / "acts"), str(tmp_path / "labels.txt"), "--pool", "--quiet"]
+    assert main(extract) == 0
+    assert main(probe) == 1
+    assert "labels" in capsys.readouterr().err
+    assert main([*extract, "--overwrite", "--chunking", "truncate"]) == 0
+    capsys.readouterr()
+    assert main([*probe, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["classes"] == ["no", "yes"]

@@ -41,6 +41,13 @@ def _extract_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for the activations")
     parser.add_argument("--context", type=int, default=128, help="tokens a sequence (128)")
+    parser.add_argument(
+        "--chunking",
+        choices=["split", "pack", "truncate"],
+        default="split",
+        help="long texts go on in a new sequence (split), or end at --context (truncate); "
+        "pack joins short ones",
+    )
     parser.add_argument("--batch-size", type=int, default=32, help="sequences a batch (32)")
     parser.add_argument("--max-tokens", type=int, help="stop after this many tokens")
     parser.add_argument(
@@ -61,6 +68,7 @@ def _extract(options: Namespace) -> dict[str, Any]:
         options.layers,
         batch_size=options.batch_size,
         context=options.context,
+        chunking=options.chunking,
         dtype=options.dtype,
         skip_positions=options.skip_positions,
         max_tokens=options.max_tokens,

@@ -20,7 +20,10 @@ def probe_options(parser: ArgumentParser) -> None:
     parser.add_argument("labels", type=Path, help="a label for each row: text lines, or .npy")
     parser.add_argument("--layer", type=int, help="layer, where the folder holds several")
     parser.add_argument(
-        "--pool", action="store_true", help="a label for each text: take the mean over its tokens"
+        "--pool",
+        action="store_true",
+        help="a label for each sequence (each text, where ACTS were extracted with --chunking "
+        "truncate): take the mean over its tokens",
     )
     parser.add_argument("--use", type=Path, metavar="PROBE", help="evaluate this one, fit none")
     parser.add_argument("--C", type=float, default=1.0, help="weight of the losses (1)")
@@ -48,6 +51,7 @@ def probe(options: Namespace) -> dict[str, Any]:
     """Runs ``suture probe``."""
     X = _samples(options.acts, options.layer, options.pool, "layer")
     y = _labels(options.labels)
+    _same(X, y, options.labels, options.pool)
     result: dict[str, Any] = {}
     if options.use is not None:
         probe = suture.Probe.load(options.use)
@@ -73,9 +77,9 @@ def probe(options: Namespace) -> dict[str, Any]:
     if options.held_out is not None:
         acts, labels = options.held_out
         held = _samples(acts, options.held_layer, options.pool, "held-layer")
-        result["held_out_accuracy"] = probe.accuracy(
-            held, _labels(labels), progress=not options.quiet
-        )
+        truth = _labels(labels)
+        _same(held, truth, labels, options.pool)
+        result["held_out_accuracy"] = probe.accuracy(held, truth, progress=not options.quiet)
     if options.out is not None:
         probe.save(options.out)
         result["out"] = str(options.out)
@@ -91,6 +95,15 @@ def _samples(path: Path, layer: int | None, pool: bool, name: str) -> Any:
             f"pool needs an extracted folder, which knows its texts, not {str(path)!r}"
         )
     return suture.pool(rows, suture.Activations.open(path).sequence)
+
+
+def _same(X: Any, y: Any, path: Path, pool: bool) -> None:
+    """Refuses another number of labels, and says what there is one of."""
+    if pool and len(y) != len(X):
+        raise ValueError(
+            f"labels in {str(path)!r} are {len(y)}, expected {len(X)}, one for each sequence: long "
+            "texts are several, unless they are extracted with --chunking truncate"
+        )
 
 
 def _labels(path: Path) -> Any:

@@ -138,6 +138,7 @@ def write(
     own = {name: _checked(name, module, given.get(name)) for name, module in modules.items()}
     ground = _ground(model_a, model_b, texts, held_out, out, common, progress)
     from suture.paper import page
+    from suture.report.steps import write_whole
 
     start = time.perf_counter()
     # What none of the experiments can do without: an error here is the caller's to see.
@@ -174,7 +175,7 @@ def write(
     }
     folder = Path(out)
     _dump(results, folder / "paper.json")
-    (folder / "report.html").write_text(page.render(results, drawn), encoding="utf-8")
+    write_whole(folder / "report.html", page.render(results, drawn))
     _say(f"Report: {folder / 'report.html'}")
     return results
 
@@ -225,11 +226,13 @@ def _run(
 
 def _keep(folder: Path, name: str, found: dict[str, Any], drawn: dict[str, str]) -> None:
     """Writes an experiment's result and its figures, named as in the paper."""
+    from suture.report.steps import write_whole
+
     figures = folder / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     for figure, svg in drawn.items():
         word = "".join(c if c.isalnum() else "-" for c in figure.lower().replace(".", ""))
-        (figures / f"{word.replace('--', '-').strip('-')}.svg").write_text(svg, encoding="utf-8")
+        write_whole(figures / f"{word.replace('--', '-').strip('-')}.svg", svg)
     _dump(found, folder / f"{name}.json")
 
 

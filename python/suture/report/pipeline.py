@@ -12,7 +12,7 @@ from typing import Any
 import suture
 from suture.report.pair import Pair
 from suture.report.settings import Settings
-from suture.report.steps import Step
+from suture.report.steps import Step, write_whole
 
 
 class Experiment(Pair):
@@ -191,4 +191,4 @@ class Experiment(Pair):
 
 def dump(results: dict[str, Any], path: Path) -> None:
     """Writes ``report.json``."""
-    path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(results, indent=1, ensure_ascii=False) + "\n")

@@ -69,7 +69,11 @@ class Steps:
             shutil.rmtree(working, ignore_errors=True)
             working.mkdir(parents=True)
             start = time.perf_counter()
-            result = compute(working)
+            try:
+                result = compute(working)
+            except BaseException:
+                shutil.rmtree(working, ignore_errors=True)
+                raise
             seconds = time.perf_counter() - start
             text = json.dumps({"key": key, "seconds": seconds, "result": result})
             (working / "step.json").write_text(text, encoding="utf-8")
@@ -80,6 +84,13 @@ class Steps:
             step = Step(name, key, json.loads(text)["result"], final, seconds, cached=False)
         self.done.append(step)
         return step
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a text file that is there whole or, where this is interrupted, as it was before."""
+    working = path.with_name(f"{path.name}.partial")
+    working.write_text(text, encoding="utf-8")
+    os.replace(working, path)
 
 
 def fingerprint(value: Any) -> str:
