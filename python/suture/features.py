@@ -173,4 +173,6 @@ def _whole(name: str, value: Any) -> npt.NDArray[np.int64]:
         raise TypeError(f"{name} has dtype {found.dtype}, expected whole numbers")
     if found.ndim != 1 or found.size == 0:
         raise ValueError(f"{name} has shape {found.shape}, expected one axis")
+    if found.dtype == np.uint64 and found.max() > 2**63 - 1:
+        raise ValueError(f"{name} holds {found.max()}, expected less than 2**63")
     return found.astype(np.int64)

@@ -390,6 +390,9 @@ def test_pooling() -> None:
     offsets = [0, 1, 40, 100]
     by_offsets = np.stack([X[a:b].astype(float).mean(0) for a, b in itertools.pairwise(offsets)])
     assert np.abs(suture.pool(X, offsets=offsets) - by_offsets).max() < 1e-6
+    huge = sample.astype(np.uint64) + 2**63  # would be negative, and left out
+    with pytest.raises(ValueError, match=r"sample holds 92233720368547758\d\d, expected less"):
+        suture.pool(X, huge)
     batch = X[:98].reshape(14, 7, 7)
     assert np.abs(suture.pool(batch) - batch.astype(float).mean(1)).max() < 1e-6
 
@@ -465,7 +468,7 @@ def test_a_file_holds_everything(classes: list[Any], tmp_path: Path) -> None:
 
     outputs = 1 if len(classes) == 2 else len(classes)
     weights = np.random.default_rng(27).normal(size=(outputs, 5)).astype(np.float32)
-    notes = {"model_name": "m", "layer": 3, "number": "7"}
+    notes = {"model_name": "m", "layer": 3, "number": "7", "classes": "a note of mine"}
     probe = suture.Probe(weights, weights[:, 0], classes=classes, metadata=notes)
     probe.save(tmp_path / "probe.safetensors")
     for again in (

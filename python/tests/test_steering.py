@@ -137,6 +137,7 @@ def test_transfer(direction: Any, sides: Any, stitch: Stitch, rng: np.random.Gen
     exact = stitch.transfer(vector, direction, acts=[acts[:100], acts[100:]])
     np.testing.assert_array_equal(exact.vector, moved.vector)
     assert exact.z_mean == pytest.approx((acts @ moved.vector).mean(), rel=1e-9)
+    assert exact.metadata["positive_tokens"] == 400
     assert exact.mean is not None
     np.testing.assert_allclose(exact.mean, acts.mean(0), rtol=1e-6)
 

@@ -5,7 +5,7 @@ import SutureNumerics
 
 extension Probe {
     private static let format = "probe/1"
-    private static let classesKey = "classes"
+    private static let classesKey = "suture_classes"
 
     /// Writes one file, which appears whole or not at all.
     ///
@@ -27,7 +27,7 @@ extension Probe {
         var labels: [JSON]?
         if let found = metadata[Self.classesKey] {
             guard case .array(let values) = found else {
-                throw SutureError.format("\(path): classes is \(found.text()), expected an array")
+                throw SutureError.format("\(path): \(Self.classesKey) is \(found.text()), expected an array")
             }
             labels = values
             metadata[Self.classesKey] = nil

@@ -46,7 +46,9 @@ extension SteeringVector {
         let rows = positive.reduce(0) { $0 + $1.rows }
         let mean = try Self.mean(of: positive, name, cols: dIn, done: 0, total: rows, progress)
         let same = vector.buffer.map { Double($0) }
-        guard let found = try Self.along(same, mean: mean, metadata: metadata) else { return self }
+        var described = metadata
+        described["positive_tokens"] = .integer(Int64(rows))
+        guard let found = try Self.along(same, mean: mean, metadata: described) else { return self }
         return found
     }
 
