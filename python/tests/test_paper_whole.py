@@ -50,19 +50,20 @@ SMALL: dict[str, dict[str, Any]] = {
 
 
 def gpt2_pair() -> tuple[Any, Any, Any]:
-    """GPT-2 modules, with the byte tokenizer of the tiny pair."""
+    """GPT-2 modules, with the byte tokenizer of the tiny pair; the larger one's vocabulary is
+    padded, as those of some families are."""
     _, _, tokenizer = tiny_pair()
 
-    def model(width: int, blocks: int) -> Any:
+    def model(width: int, blocks: int, padding: int) -> Any:
         config = transformers.GPT2Config(
-            vocab_size=len(tokenizer), n_embd=width, n_layer=blocks, n_head=2, n_positions=64,
-            initializer_range=0.2, bos_token_id=0, eos_token_id=1, pad_token_id=2,
+            vocab_size=len(tokenizer) + padding, n_embd=width, n_layer=blocks, n_head=2,
+            n_positions=64, initializer_range=0.2, bos_token_id=0, eos_token_id=1, pad_token_id=2,
         )  # fmt: skip
         return transformers.GPT2LMHeadModel(config).eval()
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return model(16, 2), model(24, 3), tokenizer
+        return model(16, 2, 0), model(24, 3, 5), tokenizer
 
 
 def documents(pages: range) -> list[dict[str, Any]]:

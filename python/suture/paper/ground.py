@@ -86,6 +86,12 @@ class Ground(Experiment):
         """Its tokenizer."""
         return self._tokenizer(name)
 
+    def unembedding(self, name: Name, *, fold_norm: bool = False) -> Any:
+        """W_U of the model, (d, tokens), without the columns that only pad it beyond the tokenizer:
+        models of one family are padded to different sizes."""
+        head = suture.models.unembedding(self.model(name), fold_norm=fold_norm)
+        return head[:, : len(self.tokenizer(name))]
+
     def activations(self, which: Which, name: Name) -> suture.Activations:
         """Activations at the stitched layer, with token ids, positions and sequences."""
         step = self.fit_rows if which == "fit" else self.held_out_rows

@@ -94,12 +94,11 @@ def attribution(
     sae, depends = original(ground, kind, size)
 
     def compute(folder: Path) -> dict[str, Any]:
-        import suture
         from suture import analysis
 
         following = analysis.next_tokens(ground.activations("held_out", "a"))
         moved = ground.stitch().transfer(sae)
-        heads = [suture.models.unembedding(ground.model(side)) for side in SIDES]
+        heads = [ground.unembedding(side) for side in SIDES]
         codes_a, codes_b = (
             one.encode(ground.rows("held_out", side), progress=ground.progress)
             for one, side in zip((sae, moved), SIDES, strict=True)
@@ -142,14 +141,13 @@ def features(ground: Ground, which: str) -> dict[str, Floats]:
     """
 
     def compute(folder: Path) -> dict[str, Any]:
-        import suture
         from suture import analysis
 
         sae, side = _sae(ground, which)
         statistics = analysis.feature_statistics(
             sae, ground.rows("held_out", side), 0, progress=ground.progress
         )
-        head = suture.models.unembedding(ground.model(side))
+        head = ground.unembedding(side)
         np.savez(
             folder / "features.npz",
             frequency=statistics.frequency,

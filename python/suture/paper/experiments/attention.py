@@ -43,6 +43,8 @@ class Settings:
     least_frequency: float = 0.002
     #: So are heads with less attention to BOS, in the mean.
     least_p_bos: float = 0.2
+    #: 1: of models that are run without BOS, take what stands first in a sequence in its place.
+    first_position: int = 0
     #: Points of a scatter plot that are kept.
     points: int = 300
 
@@ -74,7 +76,11 @@ def _compute(ground: Ground, settings: Settings) -> dict[str, Any]:
     texts = {
         which: [record["text"] for record in ground.records(which)] for which in ("fit", "held_out")
     }
-    shared: dict[str, Any] = {"context": ground.settings.context, "progress": ground.progress}
+    shared: dict[str, Any] = {
+        "context": ground.settings.context,
+        "first_position": bool(settings.first_position),
+        "progress": ground.progress,
+    }
     scores: dict[Name, DeactivationScores] = {}
     frequent = np.ones(saes["a"].d_sae, bool)
     for name, sae in saes.items():

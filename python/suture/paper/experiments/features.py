@@ -120,12 +120,11 @@ def _write(
     measured: dict[str, dict[str, measures.Floats]],
     folder: Path,
 ) -> None:
-    import suture
     from suture import analysis
 
     summaries: dict[str, list[analysis.FeatureSummary]] = {}
     for side in measures.SIDES:
-        head = suture.models.unembedding(ground.model(side), fold_norm=bool(settings.fold_norm))
+        head = ground.unembedding(side, fold_norm=bool(settings.fold_norm))
         summaries[side] = analysis.summarise_features(
             ground.sae(dict(WHICH)[side]),
             ground.activations("held_out", side),

@@ -83,10 +83,9 @@ def _step(ground: Ground, settings: Settings) -> Step:
 
 
 def _compute(ground: Ground, settings: Settings, folder: Path) -> dict[str, Any]:
-    from suture.models import unembedding
-
     texts, languages = _texts(ground, settings)
-    W_U = {name: unembedding(ground.model(name)) for name in ("a", "b")}
+    names: tuple[Name, Name] = ("a", "b")
+    W_U = {name: ground.unembedding(name) for name in names}
     stitch, own = ground.stitch(), {"a": ground.sae("a"), "b": ground.sae("b")}
     pairs: dict[str, tuple[Name, suture.SAE, suture.SAE]] = {
         "up": ("a", own["a"], stitch.transfer(own["a"])),
