@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from suture.paper.finding import Finding, verdict
+from suture.paper.measures import rank_correlation
 
 if TYPE_CHECKING:
     import suture
@@ -195,12 +196,12 @@ def _rank_correlations(
     """Spearman's correlation, over frequent features, of the best score in A and in B, by sign."""
     found: dict[str, float | None] = {}
     for sign, factor in zip(SIGNS, (1, -1), strict=True):
-        ranks = []
+        best = []
         for name in ("a", "b"):
             used = scores[name].p_bos >= settings.least_p_bos
-            best = (factor * scores[name].scores[frequent][:, used]).max(axis=1)
-            ranks.append(best.argsort().argsort())
-        found[sign] = float(np.corrcoef(*ranks)[0, 1]) if frequent.sum() > 2 else None
+            best.append((factor * scores[name].scores[frequent][:, used]).max(axis=1))
+        rho = rank_correlation(*best) if frequent.sum() > 2 else float("nan")
+        found[sign] = None if np.isnan(rho) else rho
     return found
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from suture._extras import needs
 from suture.paper.finding import Finding, verdict
+from suture.paper.measures import rank_correlation
 
 if TYPE_CHECKING:
     from suture.paper.ground import Ground
@@ -301,14 +302,14 @@ def _tables(result: dict[str, Any]) -> Finding:
 def _trend(result: dict[str, Any]) -> Finding:
     points = by_language(result)
     frequencies, gaps = zip(*((f, g) for _, f, g in points), strict=True)
-    rho = _spearman(frequencies, gaps)
+    rho = rank_correlation(np.array(frequencies), np.array(gaps))
     enough = len(points) >= LEAST_LANGUAGES
     steers = _native_steers(result)
     listed = ", ".join(f"{language} {f:.0%} {g:.2f}" for language, f, g in points)
     why = ""
     if not steers:
         why = NO_STEERING
-    elif rho is None:
+    elif np.isnan(rho):
         why = "There is no trend in gaps that are all the same."
     elif not enough:
         why = f"{len(points)} languages are too few to tell a trend from chance."
@@ -319,12 +320,12 @@ def _trend(result: dict[str, Any]) -> Finding:
         "Relative transfer gap against frequency",
         "Grows with the language's frequency in the training data.",
         f"Rank correlation over {len(points)} languages: "
-        f"{'none, all gaps are the same' if rho is None else format(rho, '+.2f')} (share of the "
+        f"{'none, all gaps are the same' if np.isnan(rho) else format(rho, '+.2f')} (share of the "
         f"text, mean gap: {listed}).",
         verdict(
-            reproduced=steers and enough and rho is not None and rho >= TREND,
+            reproduced=steers and enough and rho >= TREND,
             # Of few languages a weak one means nothing at all.
-            partly=steers and rho is not None and rho > (0 if enough else TREND),
+            partly=steers and rho > (0 if enough else TREND),
         ),
         why,
     )
@@ -340,14 +341,3 @@ def by_language(result: dict[str, Any]) -> list[tuple[str, float, float]]:
         for language, values in gaps.items()
     ]
     return sorted(found, key=lambda point: point[1])
-
-
-def _spearman(x: tuple[float, ...], y: tuple[float, ...]) -> float | None:
-    """Rank correlation; None where one side is constant."""
-    ranks = [
-        [float(np.mean([v < u for v in z]) + np.mean([v <= u for v in z])) for u in z]
-        for z in (x, y)
-    ]
-    if any(np.ptp(r) == 0 for r in ranks):
-        return None
-    return float(np.corrcoef(np.array(ranks))[0, 1])
