@@ -18,7 +18,10 @@ from ._tokens import Batch, Corpus, build_corpus
 
 
 class FeatureHead(NamedTuple):
-    """A feature, and a head downstream of it: the head `head` of block `layer`."""
+    """A feature, and a head downstream of it: the head `head` of block `layer`.
+
+    >>> feature, layer, head = FeatureHead(feature=7, layer=2, head=0)
+    """
 
     feature: int
     layer: int

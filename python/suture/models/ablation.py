@@ -40,6 +40,13 @@ class PathAblation:
         p_bos: (n,) float32, attention from the token to BOS, of this head, in the model as it is.
         change: (n,) float32, p(BOS) with the feature's contribution taken out, minus `p_bos`.
         rows: (n,) int64, which counted tokens: rows of `extract` on the same texts.
+
+    >>> import numpy as np
+    >>> floats = lambda *values: np.array(values, np.float32)
+    >>> path = PathAblation(feature=7, layer=2, head=0, activation=floats(0.5, 2),
+    ...     p_bos=floats(0.75, 0.5), change=floats(0, 0.25), rows=np.array([3, 8]))
+    >>> path.rows[path.change > 0]  # without the feature, this token looks to BOS more
+    array([8])
     """
 
     feature: int

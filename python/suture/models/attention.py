@@ -45,6 +45,15 @@ class DeactivationScores:
         keys: (n_layers - layer, n_heads, d_head) float32, the mean key at BOS.
         p_bos: (n_layers - layer, n_heads) float32, each head's attention to BOS, mean over the
             counted tokens. Only heads that do attend to BOS can be deactivated.
+
+    Example: one block of two heads after layer 1, three features.
+
+    >>> import numpy as np
+    >>> scores = np.array([[[3, -1]], [[0, -5]], [[1, 2]]], np.float32)
+    >>> found = DeactivationScores(scores, layer=1, distance=9,
+    ...     keys=np.zeros((1, 2, 4), np.float32), p_bos=np.full((1, 2), 0.5, np.float32))
+    >>> found.score(1, layer=1, head=1)
+    -5.0
     """
 
     scores: npt.NDArray[np.float32]

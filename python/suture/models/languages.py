@@ -60,6 +60,13 @@ class LanguageSteering:
         shares: by kind and strength.
         gaps: clip(transferred / native, 0, 1) by strength; 0 / 0 is 0.
         examples: one steered response by kind and strength.
+
+    >>> native = Share("native", 1.0, hits=18, n=24, undetected=1, share=0.75, low=0.53, high=0.90)
+    >>> found = LanguageSteering("small", "large", "fr", paired=True, positive_tokens=20_000,
+    ...     negative_tokens=20_000, cosine=0.98, z_native=3.1, z_transferred=3.0, z_mapped=2.9,
+    ...     shares=[native], gaps={"1": 0.96}, examples=[])
+    >>> [(share.kind, share.hits, share.n) for share in found.shares]
+    [('native', 18, 24)]
     """
 
     source: str

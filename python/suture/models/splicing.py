@@ -40,6 +40,10 @@ class SplicedLoss:
         delta_loss: spliced - clean.
         ce_score: (zero_ablation - spliced) / (zero_ablation - clean), as SAELens has it: 1 for
             a perfect SAE, 0 for one that is no better than zeros; NaN where zeros do no harm.
+
+    >>> loss = SplicedLoss(3.0, 3.5, zero_ablation=7.0, mean_ablation=6.0, tokens=100, layer=2)
+    >>> loss.delta_loss, loss.ce_score
+    (0.5, 0.875)
     """
 
     clean: float
