@@ -144,3 +144,23 @@ void sk_mixed_axpy(double a, const float *x, double *y, size_t count) {
 void sk_add_distances(const float *x, const double *from, double *sums, double *squares, size_t count) {
     sk_current_table()->add_distances(x, from, sums, squares, count);
 }
+
+void sk_add_weighted_squares(double weight, const float *x, double *sums, size_t count) {
+    sk_current_table()->add_weighted_squares(weight, x, sums, count);
+}
+
+void sk_roots(const double *x, double *target, size_t count) {
+    sk_current_table()->roots(x, target, count);
+}
+
+void sk_products(const double *x, const double *y, double *target, size_t count) {
+    sk_current_table()->products(x, y, target, count);
+}
+
+void sk_short_products(const double *x, const double *y, float *target, size_t count) {
+    sk_current_table()->short_products(x, y, target, count);
+}
+
+double sk_add_step(const double *x, double a, const double *change, double *target, size_t count) {
+    return sk_current_table()->add_step(x, a, change, target, count);
+}

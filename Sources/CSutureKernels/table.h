@@ -55,6 +55,11 @@ typedef struct sk_table {
     double (*mixed_dot)(const float *, const double *, size_t);
     void (*mixed_axpy)(double, const float *, double *, size_t);
     void (*add_distances)(const float *, const double *, double *, double *, size_t);
+    void (*add_weighted_squares)(double, const float *, double *, size_t);
+    void (*roots)(const double *, double *, size_t);
+    void (*products)(const double *, const double *, double *, size_t);
+    void (*short_products)(const double *, const double *, float *, size_t);
+    double (*add_step)(const double *, double, const double *, double *, size_t);
 } sk_table;
 
 /// The table of the path in use.

@@ -81,12 +81,25 @@ public enum BLAS {
             blasint(m), blasint(n), blasint(k), alpha, a, blasint(lda), b, blasint(ldb), beta, c, blasint(ldc))
     }
 
-    /// The upper triangle of C = Aᵀ A + beta C, where A is (k, n).
+    /// The upper triangle of C = A Aᵀ + beta C, where A is (n, k); or, transposed, of Aᵀ A, where it is (k, n).
     @inline(__always)
-    public static func syrkTransposed(
-        n: Int, k: Int, a: UnsafePointer<Double>, lda: Int, beta: Double, c: UnsafeMutablePointer<Double>, ldc: Int
+    public static func syrk(
+        transpose: Bool = false, n: Int, k: Int, a: UnsafePointer<Double>, lda: Int, beta: Double,
+        c: UnsafeMutablePointer<Double>, ldc: Int
     ) {
         cblas_dsyrk(
-            CblasRowMajor, CblasUpper, CblasTrans, blasint(n), blasint(k), 1, a, blasint(lda), beta, c, blasint(ldc))
+            CblasRowMajor, CblasUpper, transpose ? CblasTrans : CblasNoTrans, blasint(n), blasint(k), 1, a,
+            blasint(lda), beta, c, blasint(ldc))
+    }
+
+    /// The same in float32.
+    @inline(__always)
+    public static func syrk(
+        transpose: Bool = false, n: Int, k: Int, a: UnsafePointer<Float>, lda: Int, beta: Float,
+        c: UnsafeMutablePointer<Float>, ldc: Int
+    ) {
+        cblas_ssyrk(
+            CblasRowMajor, CblasUpper, transpose ? CblasTrans : CblasNoTrans, blasint(n), blasint(k), 1, a,
+            blasint(lda), beta, c, blasint(ldc))
     }
 }

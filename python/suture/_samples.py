@@ -89,6 +89,8 @@ def labels(y: Any, rows: int, of: str) -> tuple[npt.NDArray[np.int32], npt.NDArr
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         at = int(np.argmin(np.isfinite(values)))
         raise ValueError(f"y[{at}] is {values[at]}, expected labels that are finite")
+    if values.dtype.kind == "b" and values.any() and not values.all():
+        return np.ascontiguousarray(values, np.int32), np.array([False, True])
     try:
         classes, numbers = np.unique(values, return_inverse=True)
     except TypeError:

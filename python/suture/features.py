@@ -48,9 +48,21 @@ def select_features(
     samples, rows, cols = core_samples(X, "X")
     numbers, classes = labels(y, rows, "X")
     count = integer("k", k, 1, cols)
-    out = np.empty(count, np.int64)
+    return selected(samples, rows, numbers, len(classes), count, progress)
+
+
+def selected(
+    samples: Any,
+    rows: int,
+    numbers: npt.NDArray[np.int32],
+    classes: int,
+    k: int,
+    progress: Progress,
+) -> npt.NDArray[np.int64]:
+    """`select_features` on samples and labels as the core takes them."""
+    out = np.empty(k, np.int64)
     with Meter(progress, "features", rows) as meter, named(x="X"):
-        _core.features_select(samples, numbers, len(classes), count, out, meter.part())
+        _core.features_select(samples, numbers, classes, k, out, meter.part())
     return out
 
 

@@ -29,7 +29,7 @@ from ._samples import (
     sizes,
 )
 from .codes import SparseCodes
-from .features import select_features
+from .features import selected
 from .reports import SutureWarning
 
 __all__ = ["Probe", "ProbeReport"]
@@ -169,8 +169,9 @@ class Probe:
         chosen = None if features is None else indices("features", features, cols)
         counts = None if chosen is None else [len(chosen)]
         options = (C, tolerance, max_iterations, standardize, balanced)
+        labelled = labels(y, rows, "X")
         (probe,) = cls._fit(
-            (samples, rows), y, sample_weight, chosen, counts, options, metadata, progress
+            (samples, rows), labelled, sample_weight, chosen, counts, options, metadata, progress
         )
         return probe
 
@@ -212,15 +213,16 @@ class Probe:
         """
         samples, rows, cols = core_samples(X, "X")
         counts = sizes("k", k, cols)
+        labelled = numbers, classes = labels(y, rows, "X")
         if features is None:
-            chosen = select_features(X, y, counts[-1], progress=progress)
+            chosen = selected(samples, rows, numbers, len(classes), counts[-1], progress)
         else:
             chosen = indices("features", features, cols)
             if len(chosen) < counts[-1]:
                 raise ValueError(f"features has {len(chosen)}, expected at least k = {counts[-1]}")
         options = (C, tolerance, max_iterations, standardize, balanced)
         found = cls._fit(
-            (samples, rows), y, sample_weight, chosen, counts, options, metadata, progress
+            (samples, rows), labelled, sample_weight, chosen, counts, options, metadata, progress
         )
         return dict(zip(counts, found, strict=True))
 
@@ -228,7 +230,7 @@ class Probe:
     def _fit(
         cls,
         samples: tuple[Any, int],
-        y: Any,
+        labelled: tuple[npt.NDArray[np.int32], npt.NDArray[Any]],
         sample_weight: Any,
         features: npt.NDArray[np.int64] | None,
         counts: list[int] | None,
@@ -236,7 +238,7 @@ class Probe:
         metadata: dict[str, Any] | None,
         progress: Progress,
     ) -> list[Self]:
-        numbers, classes = labels(y, samples[1], "X")
+        numbers, classes = labelled
         weights = sample_weights(sample_weight, samples[1], "X")
         C, tolerance, max_iterations, standardize, balanced = options
         for name, value in (("standardize", standardize), ("balanced", balanced)):
@@ -262,8 +264,8 @@ class Probe:
         probes = []
         for core, values in found:
             # Classes are named once they are known to be some.
-            fitted = cls._wrap(core)
-            probe = cls(fitted.weights, fitted.bias, classes=classes, metadata=metadata)
+            fitted = [np.asarray(core.weight(name)) for name in ("weights", "bias")]
+            probe = cls(*fitted, classes=classes, metadata=metadata)
             probe.report = ProbeReport(**values)
             probes.append(probe)
         late = [probe.report for probe in probes if probe.report and not probe.report.converged]

@@ -272,6 +272,63 @@ def test_losses_beyond_float32() -> None:
         suture.Probe.fit(X, y, C=1e300)
 
 
+@pytest.mark.parametrize("sparse_input", [False, True])
+@pytest.mark.parametrize("C", [1.0, 1e3, 1e6])
+@pytest.mark.parametrize("kind", ["sums", "one-hot", "outliers", "rare"])
+@pytest.mark.parametrize("shape", [(1500, 40), (1500, 120), (150, 400)])
+def test_columns_that_float32_cannot_tell_apart(
+    shape: tuple[int, int], kind: str, C: float, sparse_input: bool
+) -> None:
+    # With little penalty, products that are rounded to float32 lead nowhere at some point: the fit
+    # has to notice, and end within its tolerance all the same.
+    rng = np.random.default_rng(12)
+    n, d = shape
+    X = rng.normal(size=shape)
+    if kind == "sums":
+        few = rng.normal(size=(n, d // 3))
+        X = few @ rng.normal(size=(d // 3, d)) / d
+    elif kind == "one-hot":
+        X = np.eye(d)[rng.integers(0, d, n)]
+    elif kind == "outliers":
+        X *= np.where(rng.random((n, 1)) < 0.01, 300, 1)
+    else:
+        X = np.maximum(X - 1.5, 0)
+    X = X.astype(np.float32).astype(np.float64)
+    z = X @ rng.normal(size=d)
+    y = (z - np.median(z)) / z.std() + rng.logistic(size=n) > 0
+    probe = suture.Probe.fit(sp.csr_array(X) if sparse_input else X, y, C=C)
+    assert probe.report is not None
+    assert probe.report.converged
+    wanted = newton(X, y, C)
+    distance = np.linalg.norm(probe.weights[0] - wanted[1:])
+    # Of the tolerance, 1e-6, and of weights rounded to float32.
+    assert distance <= 1.2e-6 * (1 + np.linalg.norm(wanted[1:]))
+
+
+def newton(X: np.ndarray, y: np.ndarray, C: float) -> np.ndarray:
+    """Intercept and weights, by Newton's method on all of float64."""
+    A = np.hstack([np.ones((len(X), 1)), X])
+    sign = np.where(y, 1.0, -1.0)
+    ridge = np.r_[0.0, np.ones(X.shape[1])]
+    v = np.zeros(A.shape[1])
+
+    def value(v: np.ndarray) -> float:
+        return float(0.5 * ridge @ v**2 + C * np.logaddexp(0, -sign * (A @ v)).sum())
+
+    for _ in range(200):
+        p = expit(A @ v)
+        gradient = ridge * v + C * A.T @ (p - y)
+        H = C * (A.T * (p * (1 - p))) @ A + np.diag(ridge)
+        step = -np.linalg.solve(H, gradient)
+        length = 1.0
+        while length > 1e-9 and value(v + length * step) > value(v) + 1e-12 * abs(value(v)):
+            length /= 2
+        v = v + length * step
+        if -gradient @ step <= 1e-20 * (1 + v @ v):
+            break
+    return v
+
+
 def test_not_converged_is_a_warning() -> None:
     X, y = made(100, 5, 18)
     with pytest.warns(suture.SutureWarning, match="not converged in 1 steps"):

@@ -91,6 +91,16 @@ double sk_mixed_dot(const float *x, const double *y, size_t count);
 void sk_mixed_axpy(double a, const float *x, double *y, size_t count);
 /// sums[i] += x[i] - from[i]; squares[i] += (x[i] - from[i])^2.
 void sk_add_distances(const float *x, const double *from, double *sums, double *squares, size_t count);
+/// sums[i] += weight * x[i]^2 in float64.
+void sk_add_weighted_squares(double weight, const float *x, double *sums, size_t count);
+/// target[i] = sqrt(x[i]).
+void sk_roots(const double *x, double *target, size_t count);
+/// target[i] = x[i] * y[i]; target is neither of them.
+void sk_products(const double *x, const double *y, double *target, size_t count);
+/// The same, rounded to float32.
+void sk_short_products(const double *x, const double *y, float *target, size_t count);
+/// target[i] = x[i] + a * change[i]; returns the largest |change[i]|, of numbers only.
+double sk_add_step(const double *x, double a, const double *change, double *target, size_t count);
 
 // Candidates: which latents may be among a token's largest pre-activations.
 //

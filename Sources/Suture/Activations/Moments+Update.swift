@@ -202,8 +202,9 @@ private struct MomentsPass: Sendable {
         let (source, inner) = (buffer.pointer, rowCount(block) + 1)
         let target = lane.scatter.pointer + rows.lowerBound * width + cols.lowerBound
         if rows == cols {
-            BLAS.syrkTransposed(
-                n: cols.count, k: inner, a: source + cols.lowerBound, lda: width, beta: 1, c: target, ldc: width)
+            BLAS.syrk(
+                transpose: true, n: cols.count, k: inner, a: source + cols.lowerBound, lda: width, beta: 1, c: target,
+                ldc: width)
         } else {
             BLAS.gemm(
                 transposeA: true, m: rows.count, n: cols.count, k: inner, a: source + rows.lowerBound, lda: width,

@@ -17,7 +17,6 @@ final class ColumnScales: Sendable {
     /// - Throws: `SutureError.invalidArgument` at the first number that is not finite.
     init(_ samples: Samples, name: String, progress: Progress = .none) throws {
         let (rows, cols) = (samples.rows, samples.cols)
-        if case .dense(let view) = samples, view.type == .float64 { try samples.requireFinite(name) }
         let means = try Buffer<Double>(count: cols, for: "a probe")
         let deviations = try Buffer<Double>(count: cols, for: "a probe")
         let chunks = RowChunks(rows: rows, work: samples.work, width: 2 * cols)
@@ -30,7 +29,7 @@ final class ColumnScales: Sendable {
             return
         }
         try chunks.sum(cols, into: means.pointer, progress: progress) { range, sums in
-            try samples.addRows(range) { _, row in
+            try samples.addRows(range, checking: name) { _, row in
                 for j in 0..<cols { sums[j] += row[j] }
             } sparse: { _, j, x in
                 sums[j] += x
@@ -97,30 +96,26 @@ final class ColumnScales: Sendable {
         }
     }
 
-    /// Centres and scales the columns of `matrix` from column 1 on in place; column 0 becomes 1.
-    init(scaling matrix: DoubleMatrix) throws {
-        let (rows, cols) = (matrix.rows, matrix.cols - 1)
-        let means = try Buffer<Double>(zeros: cols, for: "a probe")
-        let deviations = try Buffer<Double>(zeros: cols, for: "a probe")
-        for row in 0..<rows {
-            let values = matrix.pointer + row * matrix.cols + 1
-            for j in 0..<cols { means.pointer[j] += values[j] }
+    /// Centres and scales columns in place that lie one after the other, from `columns[1]` on, where
+    /// `columns` is (1 + cols, samples); the first becomes 1. Call within `BLAS.singleThreaded`.
+    init(scaling columns: DoubleMatrix) throws {
+        let (samples, cols) = (columns.cols, columns.rows - 1)
+        let means = try Buffer<Double>(count: cols, for: "a probe")
+        let deviations = try Buffer<Double>(count: cols, for: "a probe")
+        let ones = columns.pointer
+        ones.update(repeating: 1, count: samples)
+        for j in 0..<cols {
+            let values = columns.pointer + (1 + j) * samples
+            let mean = BLAS.dot(samples, ones, values) / Double(samples)
+            for i in 0..<samples { values[i] -= mean }
+            means.pointer[j] = mean
+            deviations.pointer[j] = BLAS.dot(samples, values, values)
         }
-        for j in 0..<cols { means.pointer[j] /= Double(rows) }
-        for row in 0..<rows {
-            let values = matrix.pointer + row * matrix.cols + 1
-            for j in 0..<cols {
-                values[j] -= means.pointer[j]
-                deviations.pointer[j] += values[j] * values[j]
-            }
-        }
-        let constant = try Self.finish(deviations, means, rows: rows)
-        let factors = try Buffer<Double>(count: cols, for: "a probe")
-        for j in 0..<cols { factors.pointer[j] = constant.pointer[j] ? 0 : 1 / deviations.pointer[j] }
-        for row in 0..<rows {
-            let values = matrix.pointer + row * matrix.cols
-            values[0] = 1
-            for j in 0..<cols { values[1 + j] *= factors.pointer[j] }
+        let constant = try Self.finish(deviations, means, rows: samples)
+        for j in 0..<cols {
+            let values = columns.pointer + (1 + j) * samples
+            let factor = constant.pointer[j] ? 0 : 1 / deviations.pointer[j]
+            for i in 0..<samples { values[i] *= factor }
         }
         (self.means, self.deviations, self.constant) = (means, deviations, constant)
     }
@@ -143,9 +138,13 @@ final class ColumnScales: Sendable {
 
 extension Samples {
     /// Calls `dense(row, numbers)` or, of sparse rows, `sparse(row, column, value)` for some rows.
+    ///
+    /// - Parameter checking: what to call the samples where a float64 number is not finite as float32, if
+    ///   that is to be looked for; of other types the sums tell.
     @inline(__always)
     func addRows(
-        _ range: Range<Int>, dense: (Int, UnsafePointer<Double>) -> Void, sparse: (Int, Int, Double) -> Void
+        _ range: Range<Int>, checking name: String? = nil, dense: (Int, UnsafePointer<Double>) -> Void,
+        sparse: (Int, Int, Double) -> Void
     ) throws {
         switch self {
         case .dense(let view):
@@ -153,6 +152,10 @@ extension Samples {
             let scratch = try Buffer<Float>(count: view.cols, for: "a probe")
             for i in range {
                 view.readRow(i, into: row.pointer, scratch: scratch.pointer)
+                if let name, view.type == .float64 {
+                    sk_f64_to_f32(row.pointer, scratch.pointer, view.cols)
+                    if sk_first_nonfinite_f32(scratch.pointer, view.cols) < view.cols { try requireFinite(name) }
+                }
                 dense(i, row.pointer)
             }
         case .sparse(let matrix):

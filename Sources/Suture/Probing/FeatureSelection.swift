@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import CSutureKernels
 
 /// The choice of features for k-sparse probes.
 public enum FeatureSelection {
@@ -18,13 +19,17 @@ public enum FeatureSelection {
             throw SutureError.invalidArgument("k is \(k), expected 1 to \(cols), the number of features")
         }
         let targets = try Probe.Targets(samples: samples.rows, labels: labels, classes: classes)
-        if case .dense(let view) = samples, view.type == .float64 { try samples.requireFinite(name) }
         let sums = try Buffer<Double>(count: classes * cols, for: "feature selection")
         let labels = Unchecked(labels)
+        let floats = samples.floats.map { Unchecked($0) }
         try RowChunks(rows: samples.rows, work: samples.work, width: classes * cols).sum(
             classes * cols, into: sums.pointer, progress: progress
         ) { range, sums in
-            try samples.addRows(range) { i, row in
+            if let (base, stride) = floats?.value {
+                for i in range { sk_mixed_axpy(1, base + i * stride, sums + Int(labels.value[i]) * cols, cols) }
+                return
+            }
+            try samples.addRows(range, checking: name) { i, row in
                 let target = sums + Int(labels.value[i]) * cols
                 for j in 0..<cols { target[j] += row[j] }
             } sparse: { i, j, x in

@@ -14,23 +14,32 @@ final class LogisticSolver {
         var gradientNorm = 0.0
     }
 
-    private static let mostProducts = 200
-
-    private let design: any ProbeDesign
+    let design: any ProbeDesign
     private let signs: Buffer<Double>
     private let weights: Buffer<Double>
-    private let penalties: Buffer<Double>
+    let penalties: Buffer<Double>
     /// Coefficients, the intercept first; the start is what is in them.
     let coefficients: Buffer<Double>
 
     private let logits: Buffer<Double>
-    private let gradient: Buffer<Double>
+    let gradient: Buffer<Double>
     private let slopes: Buffer<Double>
-    private let curvatures: Buffer<Double>
+    let curvatures: Buffer<Double>
     private var usesMatrix: Bool
-    /// The last factor of the matrix, and how far logits have moved since at most.
+    /// How far logits have moved at most, since the first.
+    private(set) var travelled = 0.0
+    /// The last factor of the matrix, and where that was; minus infinity where it has a ridge.
     private var factor: DoubleMatrix?
-    private var drift = 0.0
+    private var factorAt = -Double.infinity
+    /// The diagonal that conjugate gradients divide by, and where that was.
+    var diagonal: Buffer<Double>?
+    var diagonalAt = -Double.infinity
+    /// How far the last step is from that of Newton at most, relative to it; 1: not known.
+    var inexactness = 1.0
+    /// Whether a matrix of float32 numbers would be too rough.
+    private var needsExactMatrix: Bool
+    /// The square of the last step, as long as its matrix says; 0 if it was not taken whole.
+    private var lastSquare = 0.0
 
     /// - Parameters:
     ///   - signs: (rows) 1 or -1.
@@ -47,11 +56,12 @@ final class LogisticSolver {
         curvatures = try Buffer(count: design.rows, for: "a probe")
         gradient = try Buffer(count: design.width, for: "a probe")
         usesMatrix = design is HeldDesign
+        needsExactMatrix = !usesMatrix
     }
 
     /// - Parameters:
     ///   - tolerance: stop when the Newton step, whose length bounds the distance of the weights from
-    ///     the minimum, is below it relative to 1 + their norm.
+    ///     the minimum, is below it relative to 1 + their norm, or the next one is bound to be.
     ///   - check: called between pieces of work.
     func minimise(tolerance: Double, maxIterations: Int, check: () throws -> Void) throws -> Outcome {
         let (rows, width) = (design.rows, design.width)
@@ -81,19 +91,26 @@ final class LogisticSolver {
                 outcome.converged = true
                 break
             }
-            try newtonStep(into: step, relative: norm(gradient) / start, check: check)
+            let size = 1 + (2 * penalty(of: 0, step)).squareRoot()
+            try newtonStep(
+                into: step, relative: norm(gradient) / start, wanted: tolerance * size, change: change, check: check)
             outcome.iterations += 1
             var slope = 0.0
             for j in 0..<width { slope += gradient.pointer[j] * step.pointer[j] }
-            guard slope < 0, slope.isFinite else { break }
-            try design.multiply(step, into: change)
+            guard slope < 0, slope.isFinite else {
+                guard design.isRough else { break }
+                design.isRough = false
+                value = try evaluate(step)
+                continue
+            }
             // What a step promises at most, and what rounding makes of it.
             let noise = 1e-13 * abs(value)
-            var (length, found) = (1.0, false)
+            var (length, found, furthest, gain) = (1.0, false, 0.0, 0.0)
             for _ in 0..<60 {
-                for i in 0..<rows { trial.pointer[i] = logits.pointer[i] + length * change.pointer[i] }
+                furthest = sk_add_step(logits.pointer, length, change.pointer, trial.pointer, rows)
                 let next = loss(trial) + penalty(of: length, step)
                 if next <= value + 1e-4 * length * slope + noise {
+                    gain = value - next
                     (value, found) = (next, true)
                     break
                 }
@@ -113,18 +130,26 @@ final class LogisticSolver {
             }
             for j in 0..<width { coefficients.pointer[j] += length * step.pointer[j] }
             logits.pointer.update(from: trial.pointer, count: rows)
-            var furthest = 0.0
-            for i in 0..<rows { furthest = max(furthest, abs(change.pointer[i])) }
-            drift += length * furthest
-            let size = 1 + (2 * penalty(of: 0, step)).squareRoot()
-            if design.isRough, length == 1, -slope <= 1e-6 * size * size {
-                // Near the minimum: from here on exactly.
+            travelled += length * furthest
+            // A step that should have got much nearer and did not: by conjugate gradients that rounding
+            // leads astray, as where columns add up to others and the penalty is small.
+            if !usesMatrix, !design.isRough, length == 1, furthest <= 0.3, -slope > 0.3 * lastSquare, lastSquare > 0 {
+                usesMatrix = design.prefersMatrix
+            }
+            lastSquare = length == 1 ? -slope : 0
+            if design.isRough, gain <= 1e-7 * abs(value) || (length == 1 && -slope <= 1e-8 * size * size) {
+                // Near the minimum, or as near as float32 tells: from here on exactly.
                 design.isRough = false
                 value = try evaluate(step)
                 continue
             }
             try computeGradient()
-            if length == 1, -slope <= max(tolerance * tolerance * size * size, 1e-15 * abs(value)) {
+            // A step of length s leads to one of at most (exp(drift) - 1) exp(drift) s: along it no
+            // curvature leaves that range around the one that it was made for.
+            let drift = usesMatrix ? travelled - factorAt : furthest
+            let next = drift < 1 ? min(1, (expm1(drift) + inexactness) * exp(drift)) : 1
+            let enough = max(tolerance * tolerance * size * size, 1e-15 * abs(value))
+            if length == 1, -slope * next * next <= enough {
                 outcome.converged = true
                 break
             }
@@ -174,27 +199,39 @@ final class LogisticSolver {
         return sum.squareRoot()
     }
 
-    private func newtonStep(into step: Buffer<Double>, relative: Double, check: () throws -> Void) throws {
-        if usesMatrix, try factorisedStep(into: step, check: check) { return }
+    /// - Parameters:
+    ///   - wanted: how near to that of Newton the step need not be, in the norm of the penalty.
+    ///   - change: gets X step.
+    private func newtonStep(
+        into step: Buffer<Double>, relative: Double, wanted: Double, change: Buffer<Double>, check: () throws -> Void
+    ) throws {
+        if usesMatrix, try factorisedStep(into: step, check: check) { return try design.multiply(step, into: change) }
         let enough = max(1e-3, min(0.25, relative.squareRoot()))
-        let solved = try conjugateGradients(into: step, tolerance: enough, check: check)
-        if !solved, design.prefersMatrix {
+        let isSolved = try conjugateGradients(
+            into: step, tolerance: enough, wanted: wanted, change: change, check: check)
+        if !isSolved, design.prefersMatrix {
             usesMatrix = true
             let rough = try Buffer<Double>(count: step.count, for: "a probe")
             rough.pointer.update(from: step.pointer, count: step.count)
-            if try !factorisedStep(into: step, check: check) {
-                step.pointer.update(from: rough.pointer, count: step.count)
-            }
+            if try factorisedStep(into: step, check: check) { return try design.multiply(step, into: change) }
+            step.pointer.update(from: rough.pointer, count: step.count)
         }
+        if design.roundsProducts, !design.isRough { try design.multiply(step, into: change) }
     }
 
     /// False if the matrix is not positive definite even with a ridge.
     private func factorisedStep(into step: Buffer<Double>, check: () throws -> Void) throws -> Bool {
         let width = design.width
         // A curvature changes by at most as many percent as its logit does hundredths: steps with the
-        // old matrix then get at least ten times nearer each, for a fraction of the work.
-        if let factor, drift <= 0.1 { return try solve(factor, into: step) }
-        let matrix = try design.curvatureMatrix(curvatures)
+        // old matrix then get at least ten times nearer each, for a fraction of the work. Where they do
+        // though some logits have moved further, that is as good, if the matrix is much work.
+        if let factor, try solve(factor, into: step) {
+            if travelled - factorAt <= 0.1 { return true }
+            var square = 0.0
+            for j in 0..<width { square -= gradient.pointer[j] * step.pointer[j] }
+            if width > 8, square <= 0.02 * lastSquare { return true }
+        }
+        let matrix = try curvatureMatrix()
         for j in 1..<width { matrix[j, j] += penalties.pointer[j] }
         let diagonal = (0..<width).map { matrix[$0, $0] }
         // An intercept whose samples are all far from the boundary has next to no curvature.
@@ -202,10 +239,28 @@ final class LogisticSolver {
             let factor = try matrix.copy()
             for j in 0..<width { factor[j, j] = diagonal[j] + ridge * (diagonal[j] + 1e-300) }
             guard try factor.factorise(check: { _ in try check() }), try solve(factor, into: step) else { continue }
-            (self.factor, drift) = (factor, 0)
+            // One with a ridge says nothing about the next step.
+            (self.factor, factorAt) = (factor, ridge == 0 ? travelled : -.infinity)
             return true
         }
         return false
+    }
+
+    /// Roughly where the rounding stays small beside the penalties, below which no curvature is: a step
+    /// then gets a tenth nearer as well.
+    private func curvatureMatrix() throws -> DoubleMatrix {
+        let width = design.width
+        if !needsExactMatrix {
+            let matrix = try design.curvatureMatrix(curvatures, roughly: true)
+            let trace = (0..<width).reduce(0) { $0 + matrix[$1, $1] }
+            var least = Double.infinity
+            for j in 1..<width { least = min(least, penalties.pointer[j]) }
+            // Errors of the products, and of an intercept that the columns may add up to.
+            inexactness = 4 * 0x1p-24 * trace * Double(width) / least
+            if inexactness <= 0.1 { return matrix }
+        }
+        (inexactness, needsExactMatrix) = (0, true)
+        return try design.curvatureMatrix(curvatures, roughly: false)
     }
 
     private func solve(_ factor: DoubleMatrix, into step: Buffer<Double>) throws -> Bool {
@@ -216,51 +271,5 @@ final class LogisticSolver {
         guard (0..<step.count).allSatisfy({ solution.pointer[$0].isFinite }) else { return false }
         step.pointer.update(from: solution.pointer, count: step.count)
         return true
-    }
-
-    /// Solves for the step until the residual is below `tolerance` of the gradient, both in the norm of
-    /// the inverse diagonal. False if that takes too many products.
-    private func conjugateGradients(
-        into step: Buffer<Double>, tolerance: Double, check: () throws -> Void
-    ) throws -> Bool {
-        let width = design.width
-        func vector() throws -> Buffer<Double> { try Buffer<Double>(zeros: width, for: "a probe") }
-        let (diagonal, residual, direction, product) = (try vector(), try vector(), try vector(), try vector())
-        try design.curvatureDiagonal(curvatures, into: diagonal)
-        for j in 0..<width {
-            diagonal.pointer[j] = max(diagonal.pointer[j] + penalties.pointer[j], 1e-300)
-            residual.pointer[j] = -gradient.pointer[j]
-            direction.pointer[j] = residual.pointer[j] / diagonal.pointer[j]
-            step.pointer[j] = 0
-        }
-        func square(_ vector: Buffer<Double>) -> Double {
-            var sum = 0.0
-            for j in 0..<width { sum += vector.pointer[j] * vector.pointer[j] / diagonal.pointer[j] }
-            return sum
-        }
-        var size = square(residual)
-        let enough = size * tolerance * tolerance
-        for _ in 0..<Self.mostProducts {
-            try check()
-            try design.curvatureProduct(curvatures, direction, into: product)
-            var curvature = 0.0
-            for j in 0..<width {
-                product.pointer[j] += penalties.pointer[j] * direction.pointer[j]
-                curvature += product.pointer[j] * direction.pointer[j]
-            }
-            guard curvature > 0, curvature.isFinite else { return step.pointer[0] != 0 }
-            let length = size / curvature
-            for j in 0..<width {
-                step.pointer[j] += length * direction.pointer[j]
-                residual.pointer[j] -= length * product.pointer[j]
-            }
-            let next = square(residual)
-            if next <= enough { return true }
-            for j in 0..<width {
-                direction.pointer[j] = residual.pointer[j] / diagonal.pointer[j] + next / size * direction.pointer[j]
-            }
-            size = next
-        }
-        return false
     }
 }

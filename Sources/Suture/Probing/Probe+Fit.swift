@@ -165,7 +165,7 @@ extension Probe {
                 let design = try HeldDesign(samples, columns: columns, name: name, progress: progress)
                 return try sizes.map { try fit.next(design.first($0), progress: progress) }
             }
-            let held = try samples.gathered(columns, leading: 0, progress: progress)
+            let held = try samples.gathered(columns, progress: progress)
             return try sizes.map { size in
                 let view = MatrixView(
                     base: UnsafeRawPointer(held.pointer), rows: held.rows, cols: size, rowStride: held.cols,

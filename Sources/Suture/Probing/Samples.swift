@@ -104,9 +104,32 @@ public struct SparseRows: @unchecked Sendable {
     /// Sum of the numbers of a row times those of a vector.
     @inline(__always)
     func dot(_ row: Int, _ vector: UnsafePointer<Double>) -> Double {
-        var sum = 0.0
-        forEach(row) { sum += $1 * vector[$0] }
-        return sum
+        switch values {
+        case .float32(let numbers): return dot(numbers, slots(row), vector)
+        case .float64(let numbers): return dot(numbers, slots(row), vector)
+        }
+    }
+
+    /// With four partial sums, which do not wait for each other.
+    @inline(__always)
+    private func dot<Number: BinaryFloatingPoint>(
+        _ numbers: UnsafePointer<Number>, _ slots: Range<Int>, _ vector: UnsafePointer<Double>
+    ) -> Double {
+        var sums = (0.0, 0.0, 0.0, 0.0)
+        var slot = slots.lowerBound
+        func term(_ slot: Int) -> Double { Double(numbers[slot]) * vector[Int(indices[slot])] }
+        while slot + 4 <= slots.upperBound {
+            sums.0 += term(slot)
+            sums.1 += term(slot + 1)
+            sums.2 += term(slot + 2)
+            sums.3 += term(slot + 3)
+            slot += 4
+        }
+        while slot < slots.upperBound {
+            sums.0 += term(slot)
+            slot += 1
+        }
+        return (sums.0 + sums.1) + (sums.2 + sums.3)
     }
 }
 

@@ -17,6 +17,9 @@ final class StreamedDesign: ProbeDesign {
     private let progress: Progress
     /// (rows, cols), dense samples only.
     private let copy: Buffer<Float>?
+    /// Rows of the copy that stay in the cache, and their numbers: 0, 1, ….
+    private let height: Int
+    private let every: Buffer<Int32>
     private var roughly: Bool
 
     var isRough: Bool {
@@ -24,6 +27,7 @@ final class StreamedDesign: ProbeDesign {
         set { roughly = newValue && copy != nil }
     }
 
+    var roundsProducts: Bool { copy != nil }
     /// At most so many columns, and products of them, for the matrix of second derivatives.
     var prefersMatrix: Bool { width <= 2049 }
 
@@ -35,6 +39,9 @@ final class StreamedDesign: ProbeDesign {
         (rows, width) = (samples.rows, samples.cols + 1)
         scales = try ColumnScales(samples, name: name, progress: progress)
         chunks = RowChunks(rows: rows, work: samples.work, width: 2 * width)
+        height = max(1, min(256, 65_536 / samples.cols))
+        every = try Buffer(count: height, for: "a probe")
+        for i in 0..<height { every.pointer[i] = Int32(i) }
         guard case .dense = samples, rows * samples.cols <= Self.copyLimit else {
             (copy, roughly) = (nil, false)
             return
@@ -86,12 +93,8 @@ final class StreamedDesign: ProbeDesign {
         if roughly, let copy {
             let (short, intercept) = (try rounded(v, from: 1), v.pointer[0])
             try chunks.forEach(progress: progress) { range in
-                let products = try Buffer<Float>(count: range.count, for: "a probe")
-                BLAS.gemv(
-                    m: range.count, n: cols, a: copy.pointer + range.lowerBound * cols, lda: cols, x: short.pointer,
-                    y: products.pointer)
                 for i in range {
-                    logits.pointer[i] = Double(products.pointer[i - range.lowerBound]) + intercept
+                    logits.pointer[i] = Double(sk_dot(copy.pointer + i * cols, short.pointer, cols)) + intercept
                 }
             }
             return
@@ -128,14 +131,16 @@ final class StreamedDesign: ProbeDesign {
         let (samples, cols) = (samples, cols)
         if roughly, let copy {
             let short = try rounded(slopes, from: 0)
+            let (height, every) = (height, every)
             try chunks.sum(width, into: sums.pointer, progress: progress) { range, sums in
                 let products = try Buffer<Float>(count: cols, for: "a probe")
                 for i in range { sums[0] += slopes.pointer[i] }
-                for piece in range.pieces(of: blockRows(cols)) {
-                    BLAS.gemv(
-                        transpose: true, m: piece.count, n: cols, a: copy.pointer + piece.lowerBound * cols, lda: cols,
-                        x: short.pointer + piece.lowerBound, y: products.pointer)
-                    for j in 0..<cols { sums[1 + j] += Double(products.pointer[j]) }
+                for piece in range.pieces(of: height) {
+                    products.pointer.update(repeating: 0, count: cols)
+                    sk_gather_sum(
+                        copy.pointer + piece.lowerBound * cols, cols, every.pointer, short.pointer + piece.lowerBound,
+                        piece.count, products.pointer, cols)
+                    sk_mixed_axpy(1, products.pointer, sums + 1, cols)
                 }
             }
             return
@@ -164,25 +169,29 @@ final class StreamedDesign: ProbeDesign {
         rescale(sums)
     }
 
-    func curvatureProduct(_ curvatures: Buffer<Double>, _ v: Buffer<Double>, into sums: Buffer<Double>) throws {
+    func curvatureProduct(
+        _ curvatures: Buffer<Double>, _ v: Buffer<Double>, into sums: Buffer<Double>, logits: Buffer<Double>
+    ) throws {
         let (samples, cols) = (samples, cols)
         if let copy {
             let (short, intercept) = (try rounded(v, from: 1), v.pointer[0])
+            let (height, every) = (height, every)
             try chunks.sum(width, into: sums.pointer, progress: progress) { range, sums in
-                let height = blockRows(cols)
                 let part = try Buffer<Float>(count: height + cols, for: "a probe")
                 let products = part.pointer + height
                 for piece in range.pieces(of: height) {
                     let block = copy.pointer + piece.lowerBound * cols
-                    BLAS.gemv(m: piece.count, n: cols, a: block, lda: cols, x: short.pointer, y: part.pointer)
+                    sk_gather_dots(block, cols, every.pointer, piece.count, short.pointer, cols, part.pointer)
                     for i in piece {
-                        let value = curvatures.pointer[i] * (Double(part.pointer[i - piece.lowerBound]) + intercept)
+                        let logit = Double(part.pointer[i - piece.lowerBound]) + intercept
+                        let value = curvatures.pointer[i] * logit
+                        logits.pointer[i] = logit
                         sums[0] += value
                         part.pointer[i - piece.lowerBound] = Float(value)
                     }
-                    BLAS.gemv(
-                        transpose: true, m: piece.count, n: cols, a: block, lda: cols, x: part.pointer, y: products)
-                    for j in 0..<cols { sums[1 + j] += Double(products[j]) }
+                    products.update(repeating: 0, count: cols)
+                    sk_gather_sum(block, cols, every.pointer, part.pointer, piece.count, products, cols)
+                    sk_mixed_axpy(1, products, sums + 1, cols)
                 }
             }
             return
@@ -194,14 +203,16 @@ final class StreamedDesign: ProbeDesign {
                 try view.blocks(range) { piece, block in
                     for i in piece {
                         let row = block + (i - piece.lowerBound) * cols
-                        let value = curvatures.pointer[i] * (BLAS.dot(cols, row, u.pointer) + shift)
+                        logits.pointer[i] = BLAS.dot(cols, row, u.pointer) + shift
+                        let value = curvatures.pointer[i] * logits.pointer[i]
                         sums[0] += value
                         BLAS.axpy(cols, value, row, into: sums + 1)
                     }
                 }
             case .sparse(let matrix):
                 for i in range {
-                    let value = curvatures.pointer[i] * (matrix.dot(i, u.pointer) + shift)
+                    logits.pointer[i] = matrix.dot(i, u.pointer) + shift
+                    let value = curvatures.pointer[i] * logits.pointer[i]
                     sums[0] += value
                     matrix.forEach(i) { sums[1 + $0] += value * $1 }
                 }
@@ -220,8 +231,7 @@ final class StreamedDesign: ProbeDesign {
             for i in range { sums[0] += curvatures.pointer[i] }
             if let copy {
                 for i in range {
-                    let (row, weight) = (copy.pointer + i * cols, curvatures.pointer[i])
-                    for j in 0..<cols { sums[1 + j] += weight * Double(row[j]) * Double(row[j]) }
+                    sk_add_weighted_squares(curvatures.pointer[i], copy.pointer + i * cols, sums + 1, cols)
                 }
                 return
             }
@@ -245,7 +255,7 @@ final class StreamedDesign: ProbeDesign {
         }
     }
 
-    func curvatureMatrix(_ curvatures: Buffer<Double>) throws -> DoubleMatrix {
+    func curvatureMatrix(_ curvatures: Buffer<Double>, roughly: Bool) throws -> DoubleMatrix {
         let (samples, cols, width) = (samples, cols, width)
         let (factors, means) = (try factors(), scales.means)
         let result = try DoubleMatrix(rows: width, cols: width)
