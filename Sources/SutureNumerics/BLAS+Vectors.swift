@@ -28,17 +28,6 @@ extension BLAS {
             beta, y, 1)
     }
 
-    /// The same in float32: y = op(A) x + beta y.
-    @inline(__always)
-    public static func gemv(
-        transpose: Bool = false, m: Int, n: Int, a: UnsafePointer<Float>, lda: Int, x: UnsafePointer<Float>,
-        beta: Float = 0, y: UnsafeMutablePointer<Float>
-    ) {
-        cblas_sgemv(
-            CblasRowMajor, transpose ? CblasTrans : CblasNoTrans, blasint(m), blasint(n), 1, a, blasint(lda), x, 1,
-            beta, y, 1)
-    }
-
     /// A += alpha x yᵀ, where A is (m, n).
     @inline(__always)
     public static func addOuter(
