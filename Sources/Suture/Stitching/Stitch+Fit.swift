@@ -93,7 +93,8 @@ extension Stitch {
         let cross = try moments.covariance(.ab)
         let problem = try StitchProblem(
             alpha: options.alpha, x: swapped ? whitening.b : whitening.a, y: swapped ? whitening.a : whitening.b,
-            cross: swapped ? try cross.transposed() : cross)
+            cross: swapped ? try cross.transposed() : cross,
+            weights: (1 / Double(min(moments.dA, moments.dB)), 1 / Double(max(moments.dA, moments.dB))))
         try check.report(0, of: 0)
         func deliver(_ point: StitchPair) throws -> Stitch {
             let p = try DoubleMatrix.product(problem.x.whiten, point.p)

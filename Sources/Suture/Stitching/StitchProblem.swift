@@ -23,11 +23,18 @@ struct StitchProblem: Sendable {
     let floorUp: Double
     let floorDown: Double
 
+    /// Weights of squared errors in coordinates of x and of y: 1 / a and 1 / b above.
     let aInverse: Double
     let bInverse: Double
 
-    /// - Parameter cross: Sxy (a, b).
-    init(alpha: Double, x: StitchWhitening.Side, y: StitchWhitening.Side, cross: DoubleMatrix) throws {
+    /// - Parameters:
+    ///   - cross: Sxy (a, b).
+    ///   - weights: of squared errors (summed over coordinates) of x and of y: 1 / a and 1 / b for means over
+    ///     coordinates.
+    init(
+        alpha: Double, x: StitchWhitening.Side, y: StitchWhitening.Side, cross: DoubleMatrix,
+        weights: (x: Double, y: Double)
+    ) throws {
         self.alpha = alpha
         self.x = x
         self.y = y
@@ -35,8 +42,8 @@ struct StitchProblem: Sendable {
         ky = try .product(y.whiten, transposeA: true, cross, transposeB: true)
         floorUp = max(0, try y.colour.squaredNorm() - kx.squaredNorm())
         floorDown = max(0, try x.colour.squaredNorm() - ky.squaredNorm())
-        aInverse = 1 / Double(cross.rows)
-        bInverse = 1 / Double(cross.cols)
+        aInverse = weights.x
+        bInverse = weights.y
     }
 }
 
