@@ -29,6 +29,7 @@ from .moments import Moments
 from .probe import Probe, ProbeReport
 from .refit import RefitReport, refit_decoder
 from .reports import FitReport, Objective, SutureWarning
+from .rows import Rows
 from .runs import TrainingInterrupted, TrainRun, resume, train
 from .sae import SAE
 from .similarity import SVCCA, svcca, svcca_grid
@@ -52,6 +53,7 @@ __all__ = [
     "Probe",
     "ProbeReport",
     "RefitReport",
+    "Rows",
     "SparseCodes",
     "SteeringVector",
     "Stitch",

@@ -13,6 +13,7 @@ from typing import Any, is_typeddict
 import bad_inputs_analysis  # noqa: F401
 import bad_inputs_moments  # noqa: F401
 import bad_inputs_probe  # noqa: F401
+import bad_inputs_rows  # noqa: F401
 import bad_inputs_sae  # noqa: F401
 import bad_inputs_steering  # noqa: F401
 import bad_inputs_stitch  # noqa: F401
