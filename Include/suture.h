@@ -85,6 +85,26 @@ suture_status suture_set_threads(int32_t count);
 suture_status suture_cpu_info(suture_cpu_info_report *out);
 
 // -------------------------------------------------------------------------------------------------
+// Alignment of two tokenizers
+// -------------------------------------------------------------------------------------------------
+
+/// The tokens at which two tokenizers have read the same text: for every place of the text at which
+/// a token of each side ends, the index of the last token of each side that ends there. They go to
+/// rows_a and rows_b, which hold the smaller of count_a and count_b numbers each, ascending, and
+/// their number to *count; with rows_a and rows_b both NULL, only *count is written. No shared end:
+/// *count is 0.
+///
+/// ends_a (count_a) and ends_b (count_b) are where the tokens of one text end, in bytes of the text
+/// itself, in order and without special tokens. Equal neighbours are legal: tokens within one
+/// character, or tokens without text. Equal lists without equal neighbours give the identity. Takes
+/// linear time.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT if a list decreases (the message says where), or a count
+/// is negative; then nothing is written.
+suture_status suture_align(const int64_t *ends_a, int64_t count_a, const int64_t *ends_b,
+    int64_t count_b, int64_t *rows_a, int64_t *rows_b, int64_t *count);
+
+// -------------------------------------------------------------------------------------------------
 // Moments
 // -------------------------------------------------------------------------------------------------
 
@@ -108,6 +128,18 @@ suture_status suture_moments_create(int64_t d_a, int64_t d_b, suture_moments **o
 /// SUTURE_ERROR_OUT_OF_MEMORY.
 suture_status suture_moments_update(suture_moments *moments, const suture_matrix *h_a,
     const suture_matrix *h_b, const suture_progress *progress);
+
+/// Adds the rows that belong together: row rows_a[i] of h_a (N, d_a) with row rows_b[i] of h_b (M,
+/// d_b), for i from 0 to count - 1, as from suture_align(). The rows are read where they are:
+/// neither input is copied. Any order is fine, and a row may be in several pairs. Errors leave the
+/// moments as they were, as with suture_moments_update().
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for other widths, count below 1, a row that does not
+/// exist, or a value that is not finite in a row of a pair; SUTURE_ERROR_CANCELLED;
+/// SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_moments_update_pairs(suture_moments *moments, const suture_matrix *h_a,
+    const suture_matrix *h_b, const int64_t *rows_a, const int64_t *rows_b, int64_t count,
+    const suture_progress *progress);
 
 /// Adds the tokens that other has seen, as if one pass had seen both, up to rounding. other stays
 /// as it is, and may be the same object.

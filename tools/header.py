@@ -28,6 +28,7 @@ WIDTH = 100
 # Files of Sources/SutureABI that declare functions, in the order a reader needs them.
 SECTIONS = [
     "Library",
+    "Alignment",
     "Moments",
     "Stitch",
     "Autoencoder",

@@ -60,6 +60,36 @@ public func suture_moments_update(
     }
 }
 
+/// Adds the rows that belong together: row rows_a[i] of h_a (N, d_a) with row rows_b[i] of h_b (M, d_b),
+/// for i from 0 to count - 1, as from suture_align(). The rows are read where they are: neither input is
+/// copied. Any order is fine, and a row may be in several pairs. Errors leave the moments as they were, as
+/// with suture_moments_update().
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for other widths, count below 1, a row that does not exist, or a
+/// value that is not finite in a row of a pair; SUTURE_ERROR_CANCELLED; SUTURE_ERROR_OUT_OF_MEMORY.
+@c
+public func suture_moments_update_pairs(
+    _ moments: UnsafeMutablePointer<suture_moments>?, _ h_a: UnsafePointer<suture_matrix>?,
+    _ h_b: UnsafePointer<suture_matrix>?, _ rows_a: UnsafePointer<Int64>?, _ rows_b: UnsafePointer<Int64>?,
+    _ count: Int64, _ progress: UnsafePointer<suture_progress>?
+) -> suture_status {
+    boundary {
+        let box = try SutureABI.moments(moments)
+        let (dA, dB) = (box.moments.dA, box.moments.dB)
+        let a = try matrix(h_a, "h_a", cols: (dA, "d_a"))
+        let b = try matrix(h_b, "h_b", cols: (dB, "d_b"))
+        guard count >= 1, count <= Int64.max / 8 else {
+            throw SutureError.invalidArgument("count is \(count), expected at least 1 pair of rows")
+        }
+        let rowsA = try required(rows_a, "rows_a")
+        let rowsB = try required(rows_b, "rows_b")
+        try box.change {
+            try $0.update(
+                a: a, b: b, rowsA: rowsA, rowsB: rowsB, count: Int(count), progress: SutureABI.progress(progress))
+        }
+    }
+}
+
 /// Adds the tokens that other has seen, as if one pass had seen both, up to rounding. other stays
 /// as it is, and may be the same object.
 ///

@@ -16,11 +16,21 @@ public struct MatrixView: @unchecked Sendable {
     /// What keeps the memory alive, where that is a Swift object: Swift may end the life of a
     /// variable at its last use, which `matrix.view` would be.
     private let owner: AnyObject?
+    /// Where this view is a choice of rows: the row of the memory that each of its rows is. Then rows
+    /// are not `rowStride` apart: read them by `readRow`.
+    public let picks: UnsafePointer<Int64>?
 
     /// - Precondition (checked by `SutureABI` for foreign memory): `base` is valid for
     ///   `(rows - 1) * rowStride + cols` elements.
     public init(
         base: UnsafeRawPointer?, rows: Int, cols: Int, rowStride: Int, type: ElementType, owner: AnyObject? = nil
+    ) {
+        self.init(base: base, rows: rows, cols: cols, rowStride: rowStride, type: type, owner: owner, picks: nil)
+    }
+
+    private init(
+        base: UnsafeRawPointer?, rows: Int, cols: Int, rowStride: Int, type: ElementType, owner: AnyObject?,
+        picks: UnsafePointer<Int64>?
     ) {
         self.base = base
         self.rows = rows
@@ -28,27 +38,39 @@ public struct MatrixView: @unchecked Sendable {
         self.rowStride = rowStride
         self.type = type
         self.owner = owner
+        self.picks = picks
+    }
+
+    /// The `count` rows that `picks` names, in that order, sharing the memory of both.
+    ///
+    /// - Precondition: each is 0 to `rows - 1`, and `picks` stays alive and unchanged as the rows do.
+    public func gathered(_ picks: UnsafePointer<Int64>, count: Int) -> MatrixView {
+        MatrixView(
+            base: base, rows: count, cols: cols, rowStride: rowStride, type: type, owner: owner, picks: picks)
     }
 
     /// Rows `range`, sharing the memory.
-    public func rows(_ range: Range<Int>) -> MatrixView {
-        let offset = range.lowerBound * rowStride * type.byteCount
-        return MatrixView(
-            base: base.map { $0 + offset }, rows: range.count, cols: cols, rowStride: rowStride, type: type,
-            owner: owner)
-    }
+    public func rows(_ range: Range<Int>) -> MatrixView { block(rows: range, cols: 0..<cols) }
 
     /// Rows `rows` of columns `cols`, sharing the memory.
     public func block(rows: Range<Int>, cols: Range<Int>) -> MatrixView {
-        let offset = (rows.lowerBound * rowStride + cols.lowerBound) * type.byteCount
+        let first = picks == nil ? rows.lowerBound * rowStride : 0
+        let offset = (first + cols.lowerBound) * type.byteCount
         return MatrixView(
-            base: base.map { $0 + offset }, rows: rows.count, cols: cols.count, rowStride: rowStride, type: type)
+            base: base.map { $0 + offset }, rows: rows.count, cols: cols.count, rowStride: rowStride, type: type,
+            owner: owner, picks: picks.map { $0 + rows.lowerBound })
+    }
+
+    /// The first element of row `row` in memory that begins at `base`.
+    @inline(__always)
+    private func start(of row: Int, from base: UnsafeRawPointer) -> UnsafeRawPointer {
+        base + (picks.map { Int($0[row]) } ?? row) * rowStride * type.byteCount
     }
 
     /// Writes row `row` as float32; float64 is rounded.
     public func readRow(_ row: Int, into target: UnsafeMutablePointer<Float>) {
         guard let base else { return }
-        let source = base + row * rowStride * type.byteCount
+        let source = start(of: row, from: base)
         switch type {
         case .float32: UnsafeMutableRawPointer(target).copyMemory(from: source, byteCount: cols * 4)
         case .float64: sk_f64_to_f32(source.assumingMemoryBound(to: Double.self), target, cols)
@@ -65,7 +87,7 @@ public struct MatrixView: @unchecked Sendable {
     /// Writes row `row` as float64, exactly. `scratch` holds `cols` floats.
     public func readRow(_ row: Int, into target: UnsafeMutablePointer<Double>, scratch: UnsafeMutablePointer<Float>) {
         guard let base else { return }
-        let source = base + row * rowStride * type.byteCount
+        let source = start(of: row, from: base)
         switch type {
         case .float32: sk_f32_to_f64(source.assumingMemoryBound(to: Float.self), target, cols)
         case .float64: UnsafeMutableRawPointer(target).copyMemory(from: source, byteCount: cols * 8)
@@ -84,7 +106,7 @@ public struct MatrixView: @unchecked Sendable {
         let scratch = UnsafeMutablePointer<Float>.allocate(capacity: cols)
         defer { scratch.deallocate() }
         for row in 0..<rows {
-            let source = base + row * rowStride * type.byteCount
+            let source = start(of: row, from: base)
             let column: Int
             switch type {
             case .float32 where UInt(bitPattern: source) % 4 == 0:

@@ -107,6 +107,34 @@ static void affine(const float *x, int rows, int in, const float *P, const float
     }
 }
 
+static void test_alignment(void) {
+    // "ab cd" as two tokens, and as five of which the third ends within nothing of its own.
+    const int64_t ends_a[] = {2, 5}, ends_b[] = {1, 2, 2, 4, 5};
+    int64_t rows_a[2], rows_b[2], count = 0;
+    OK(suture_align(ends_a, 2, ends_b, 5, NULL, NULL, &count));
+    CHECK(count == 2, "%lld pairs", (long long)count);
+    OK(suture_align(ends_a, 2, ends_b, 5, rows_a, rows_b, &count));
+    CHECK(rows_a[0] == 0 && rows_a[1] == 1 && rows_b[0] == 2 && rows_b[1] == 4, "wrong pairs");
+
+    float a_data[2 * D_A], b_data[5 * D_B], chosen[2 * D_B];
+    for (int i = 0; i < 2 * D_A; i++) a_data[i] = (float)i;
+    for (int i = 0; i < 5 * D_B; i++) b_data[i] = (float)(i * i);
+    for (int i = 0; i < 2; i++) memcpy(chosen + i * D_B, b_data + rows_b[i] * D_B, D_B * sizeof(float));
+    const suture_matrix a = {a_data, 2, D_A, 0, SUTURE_FLOAT32}, b = {b_data, 5, D_B, 0, SUTURE_FLOAT32};
+    const suture_matrix picked = {chosen, 2, D_B, 0, SUTURE_FLOAT32};
+    suture_moments *by_pairs = NULL, *by_copy = NULL;
+    OK(suture_moments_create(D_A, D_B, &by_pairs));
+    OK(suture_moments_create(D_A, D_B, &by_copy));
+    OK(suture_moments_update_pairs(by_pairs, &a, &b, rows_a, rows_b, count, NULL));
+    OK(suture_moments_update(by_copy, &a, &picked, NULL));
+    double found[D_A * D_B], expected[D_A * D_B];
+    OK(suture_moments_read(by_pairs, NULL, NULL, NULL, found, NULL));
+    OK(suture_moments_read(by_copy, NULL, NULL, NULL, expected, NULL));
+    CHECK(memcmp(found, expected, sizeof found) == 0, "pairs are not the rows that they name");
+    suture_moments_destroy(by_pairs);
+    suture_moments_destroy(by_copy);
+}
+
 static suture_stitch *test_stitch(const suture_moments *m, const char *folder) {
     const suture_stitch_config config = {.struct_size = sizeof config, .alpha = 1};
     suture_stitch_report report = {.struct_size = sizeof report};
@@ -435,6 +463,7 @@ int main(int argc, char **argv) {
     CHECK(strcmp(suture_version(), SUTURE_VERSION) == 0, "%s", suture_version());
     OK(suture_set_threads(2));
 
+    test_alignment();
     suture_moments *moments = test_moments();
     suture_stitch *stitch = test_stitch(moments, argv[1]);
     suture_sae *sae = test_sae(argv[1]);

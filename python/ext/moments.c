@@ -55,6 +55,36 @@ static PyObject *update(PyObject *self, PyObject *args) {
     Py_RETURN_NONE;
 }
 
+static PyObject *update_pairs(PyObject *self, PyObject *args) {
+    core_state *state = core_state_of_object(self);
+    PyObject *h_a, *h_b, *rows_a_object, *rows_b_object, *progress;
+    suture_matrix a, b;
+    if (!PyArg_ParseTuple(
+            args, "O!O!OOO", state->rows, &h_a, state->rows, &h_b, &rows_a_object, &rows_b_object, &progress))
+        return NULL;
+    if (core_matrix(h_a, "h_a", &a) < 0 || core_matrix(h_b, "h_b", &b) < 0) return NULL;
+    Py_buffer rows_a = {0}, rows_b = {0};
+    bool failed = true;
+    if (core_readable_array(rows_a_object, "rows_a", 'q', &rows_a) < 0) goto cleanup;
+    if (core_readable_array(rows_b_object, "rows_b", 'q', &rows_b) < 0) goto cleanup;
+    if (rows_a.len != rows_b.len) {
+        PyErr_Format(PyExc_ValueError, "rows_b has %zd elements, expected %zd", rows_b.len / 8, rows_a.len / 8);
+        goto cleanup;
+    }
+    if (core_write(self) < 0) goto cleanup;
+    core_call call;
+    core_call_begin(&call, state, progress);
+    suture_status status = suture_moments_update_pairs(
+        handle_of(self), &a, &b, rows_a.buf, rows_b.buf, rows_a.len / 8, &call.progress);
+    failed = core_call_end(&call, status) < 0;
+    core_done_writing(self);
+cleanup:
+    core_array_release(&rows_a);
+    core_array_release(&rows_b);
+    if (failed) return NULL;
+    Py_RETURN_NONE;
+}
+
 static PyObject *merge(PyObject *self, PyObject *args) {
     core_state *state = core_state_of_object(self);
     PyObject *other;
@@ -164,6 +194,8 @@ static void dealloc(PyObject *self) {
 
 static PyMethodDef methods[] = {
     {"update", update, METH_VARARGS, "update(h_a, h_b, progress): suture_moments_update()."},
+    {"update_pairs", update_pairs, METH_VARARGS,
+     "update_pairs(h_a, h_b, rows_a, rows_b, progress): suture_moments_update_pairs()."},
     {"merge", merge, METH_VARARGS, "merge(other): suture_moments_merge()."},
     {"info", info, METH_NOARGS, "info(): (d_a, d_b, tokens)."},
     {"read_into", read_into, METH_VARARGS,

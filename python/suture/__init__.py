@@ -21,6 +21,7 @@ from ._core import version as __version__
 from ._inputs import width
 from ._train_options import TrainOptions
 from .activations import Activations, check_paired
+from .alignment import align
 from .codes import SparseCodes
 from .evaluation import Evaluation
 from .features import pool, select_features
@@ -65,6 +66,7 @@ __all__ = [
     "TrainingInterrupted",
     "UnsupportedError",
     "__version__",
+    "align",
     "check_paired",
     "cpu_info",
     "pool",

@@ -11,6 +11,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from ._core import FormatError
 
 
@@ -57,6 +60,22 @@ def word(name: str, value: Any, options: Sequence[str]) -> str:
     return value
 
 
+def whole_numbers(name: str, values: Any) -> npt.NDArray[np.int64]:
+    """A one-dimensional array of whole numbers, possibly empty, as int64."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().numpy()
+    array = np.asarray(values)
+    if array.ndim != 1:
+        raise ValueError(f"{name} has shape {array.shape}, expected one axis")
+    if array.size == 0:
+        return np.empty(0, np.int64)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name} has dtype {array.dtype}, expected whole numbers")
+    if array.dtype == np.uint64 and array.max() > 2**63 - 1:
+        raise ValueError(f"{name} holds {array.max()}, expected less than 2**63")
+    return np.ascontiguousarray(array, np.int64)
+
+
 def instance(name: str, value: Any, kind: type | tuple[type, ...], expected: str) -> None:
     """An object of a class."""
     if not isinstance(value, kind):
@@ -85,11 +104,12 @@ def existing(name: str, path: str, expected: str) -> None:
 
 
 @contextmanager
-def named(start: int = 0, **names: str) -> Iterator[None]:
+def named(start: int = 0, **names: str | tuple[str, int]) -> Iterator[None]:
     """Puts the caller's names, and row numbers of the whole input, into messages of the core.
 
     The core knows the parameters of its own functions and the rows of one block:
     `named(4096, h_a="acts_a")` turns "h_a[3, 1] is nan" into "acts_a[4099, 1] is nan".
+    A name may have a start of its own: `h_a=("acts_a", 4096)`.
     """
     try:
         yield
@@ -98,12 +118,13 @@ def named(start: int = 0, **names: str) -> Iterator[None]:
         if type(error) not in (ValueError, FormatError):
             raise
         text = str(error)
-        for parameter, name in names.items():
+        for parameter, given in names.items():
+            name, first = (given, start) if isinstance(given, str) else given
             pattern = rf"(^|\bof |\bas ){parameter}\b(?:\[(\d+), (\d+)\])?"
 
-            def rename(found: re.Match[str], name: str = name) -> str:
+            def rename(found: re.Match[str], name: str = name, first: int = first) -> str:
                 lead, row, column = found.groups()
-                where = f"[{int(row) + start}, {column}]" if row is not None else ""
+                where = f"[{int(row) + first}, {column}]" if row is not None else ""
                 return f"{lead}{name}{where}"
 
             text = re.sub(pattern, rename, text)

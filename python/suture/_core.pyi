@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 _Report = Callable[[int, int], object] | None
 _Float64 = npt.NDArray[np.float64]
+_Int64 = npt.NDArray[np.int64]
 
 version: str
 
@@ -46,6 +47,9 @@ class View:
 @final
 class Moments:
     def update(self, h_a: Rows, h_b: Rows, progress: _Report, /) -> None: ...
+    def update_pairs(
+        self, h_a: Rows, h_b: Rows, rows_a: _Int64, rows_b: _Int64, progress: _Report, /
+    ) -> None: ...
     def merge(self, other: Moments, /) -> None: ...
     def info(self) -> tuple[int, int, int]: ...
     def read_into(
@@ -60,6 +64,7 @@ class Moments:
     def serialize(self) -> bytes: ...
     def svcca(self, variance_kept: float, /) -> tuple[float, int, int]: ...
 
+def align(ends_a: _Int64, ends_b: _Int64, rows_a: _Int64, rows_b: _Int64, /) -> int: ...
 def moments_create(d_a: int, d_b: int, /) -> Moments: ...
 def moments_deserialize(data: bytes | bytearray | memoryview, /) -> Moments: ...
 
@@ -326,7 +331,6 @@ def null_space_fraction(
     /,
 ) -> None: ...
 
-_Int64 = npt.NDArray[np.int64]
 _CSR = tuple[int, _Int64, npt.NDArray[np.int32], npt.NDArray[Any], str]
 _Samples = Rows | Codes | _CSR
 

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from . import _core
 from ._arguments import instance, integer, named
-from ._inputs import Acts, Stream, paired
+from ._inputs import Acts, Stream
+from ._pairs import Pairs, paired_blocks
 from ._progress import Meter, Progress
 
 __all__ = ["Moments"]
@@ -29,6 +30,9 @@ class Moments:
         acts_a: activations of model A, (N, d_a) or (batch, position, d_a); an array, a path, or
             an iterable of those.
         acts_b: activations of model B on the same tokens, row by row.
+        pairs: (rows_a, rows_b), two equally long arrays of row numbers, as from `suture.align`: row
+            rows_a[i] of A goes with row rows_b[i] of B. None: row i of both, as many on each side.
+            Ascending ones are read in one walk, from iterators too.
         d_a, d_b: widths, for moments that begin empty.
         progress: True for a tqdm bar after two seconds, or a function of (done, total).
 
@@ -51,6 +55,7 @@ class Moments:
         acts_a: Acts = None,
         acts_b: Acts = None,
         *,
+        pairs: Pairs = None,
         d_a: int | None = None,
         d_b: int | None = None,
         progress: Progress = True,
@@ -59,6 +64,10 @@ class Moments:
             missing = "acts_a" if acts_a is None else "acts_b"
             raise TypeError(f"{missing} is None, expected activations: they come in pairs")
         if acts_a is None:
+            if pairs is not None:
+                raise TypeError(
+                    "pairs is given without acts_a and acts_b, expected the rows that it pairs"
+                )
             # The core takes any width; so many that the covariances fit in memory are its limit.
             width_a = integer("d_a", d_a, 1, 2**31 - 1)
             width_b = integer("d_b", d_b, 1, 2**31 - 1)
@@ -66,7 +75,7 @@ class Moments:
             return
         a = Stream(acts_a, "acts_a", None if d_a is None else (integer("d_a", d_a, 1), "d_a"))
         b = Stream(acts_b, "acts_b", None if d_b is None else (integer("d_b", d_b, 1), "d_b"))
-        self._core = _gather(a, b, progress)
+        self._core = _gather(a, b, progress, pairs)
 
     @classmethod
     def _wrap(cls, core: _core.Moments) -> Self:
@@ -74,8 +83,10 @@ class Moments:
         self._core = core
         return self
 
-    def update(self, acts_a: Acts, acts_b: Acts, *, progress: Progress = True) -> Self:
-        """Add paired activations; returns these moments.
+    def update(
+        self, acts_a: Acts, acts_b: Acts, *, pairs: Pairs = None, progress: Progress = True
+    ) -> Self:
+        """Add paired activations, or the rows that `pairs` names; returns these moments.
 
         If it raises (bad content, Ctrl-C), the moments are as they were before the call.
 
@@ -86,7 +97,7 @@ class Moments:
         """
         d_a, d_b, _ = self._core.info()
         a, b = Stream(acts_a, "acts_a", (d_a, "d_a")), Stream(acts_b, "acts_b", (d_b, "d_b"))
-        _gather(a, b, progress, self._core)
+        _gather(a, b, progress, pairs, self._core)
         return self
 
     def merge(self, other: Moments) -> Self:
@@ -191,19 +202,27 @@ class Moments:
 
 
 def _gather(
-    a: Stream, b: Stream, progress: Progress, known: _core.Moments | None = None
+    a: Stream,
+    b: Stream,
+    progress: Progress,
+    pairs: Pairs = None,
+    known: _core.Moments | None = None,
 ) -> _core.Moments:
     """One pass, added to `known` as a whole or not at all."""
-    pairs = paired(a, b)
-    first = next(pairs)
-    second = next(pairs, None)
+    total, blocks = paired_blocks(a, b, pairs)
+    first = next(blocks)
+    second = next(blocks, None)
     # The core adds one block as a whole; into new moments, an update with a few rows would cost
     # three more covariances.
     core = known if known is not None and second is None else _core.moments_create(a.cols, b.cols)
-    with Meter(progress, "moments", a.total if a.total is not None else b.total) as meter:
-        for start, h_a, h_b in chain([first] if second is None else [first, second], pairs):
-            with named(start, h_a=a.name, h_b=b.name):
-                core.update(h_a, h_b, meter.part(start, h_a.rows))
+    with Meter(progress, "moments", total) as meter:
+        for block in chain([first] if second is None else [first, second], blocks):
+            report = meter.part(block.start, len(block))
+            with named(h_a=(a.name, block.first_a), h_b=(b.name, block.first_b)):
+                if block.rows_a is None or block.rows_b is None:
+                    core.update(block.h_a, block.h_b, report)
+                else:
+                    core.update_pairs(block.h_a, block.h_b, block.rows_a, block.rows_b, report)
     if known is not None and core is not known:
         known.merge(core)
         return known
@@ -211,14 +230,19 @@ def _gather(
 
 
 def moments_of(
-    acts_a: Acts | Moments, acts_b: Acts, progress: Progress, d: tuple[int, int] | None = None
+    acts_a: Acts | Moments,
+    acts_b: Acts,
+    progress: Progress,
+    d: tuple[int, int] | None = None,
+    pairs: Pairs = None,
 ) -> Moments:
     """Moments as they are given, or of activations of the expected widths."""
     if isinstance(acts_a, Moments):
-        if acts_b is not None:
-            raise TypeError(
-                f"acts_b is a {type(acts_b).__name__}, expected None beside moments as acts_a"
-            )
+        for name, value in (("acts_b", acts_b), ("pairs", pairs)):
+            if value is not None:
+                raise TypeError(
+                    f"{name} is a {type(value).__name__}, expected None beside moments as acts_a"
+                )
         if d is not None and (acts_a.d_a, acts_a.d_b) != d:
             raise ValueError(
                 f"acts_a is {acts_a!r}, expected moments with d_a = {d[0]} and d_b = {d[1]}"
@@ -229,4 +253,4 @@ def moments_of(
             raise TypeError(f"{name} is None, expected activations (or moments as acts_a)")
     a = Stream(acts_a, "acts_a", d and (d[0], "d_a"))
     b = Stream(acts_b, "acts_b", d and (d[1], "d_b"))
-    return Moments._wrap(_gather(a, b, progress))
+    return Moments._wrap(_gather(a, b, progress, pairs))

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ._arguments import named, real
 from ._inputs import Acts, is_array
+from ._pairs import Pairs
 from ._progress import Meter, Progress
 from .moments import Moments, moments_of
 
@@ -42,6 +43,7 @@ def svcca(
     acts_a: Acts | Moments,
     acts_b: Acts = None,
     *,
+    pairs: Pairs = None,
     variance_kept: float = 0.99,
     progress: Progress = True,
 ) -> SVCCA:
@@ -50,6 +52,8 @@ def svcca(
     Args:
         acts_a: (N, d_a) activations of A, or `Moments` of both models.
         acts_b: (N, d_b) activations of B on the same tokens.
+        pairs: (rows_a, rows_b): row rows_a[i] of A goes with row rows_b[i] of B, as from
+            `suture.align`. None: row i of both.
         variance_kept: share of the variance that the singular directions kept on each side hold,
             above 0 and at most 1.
         progress: True for a tqdm bar after two seconds, or a function of (done, total).
@@ -61,13 +65,14 @@ def svcca(
     """
     kept = real("variance_kept", variance_kept, above=True, most=1.0)
     with named(moments="acts_a"):
-        return SVCCA(*moments_of(acts_a, acts_b, progress)._core.svcca(kept))
+        return SVCCA(*moments_of(acts_a, acts_b, progress, pairs=pairs)._core.svcca(kept))
 
 
 def svcca_grid(
     layers_a: Mapping[Any, Acts] | Sequence[Acts],
     layers_b: Mapping[Any, Acts] | Sequence[Acts],
     *,
+    pairs: Pairs = None,
     variance_kept: float = 0.99,
     progress: Progress = True,
 ) -> npt.NDArray[np.float64]:
@@ -76,7 +81,7 @@ def svcca_grid(
     Args:
         layers_a: activations by layer: a mapping, a list, or `suture.Activations`.
         layers_b: likewise, of B, on the same tokens.
-        variance_kept, progress: as in `svcca`.
+        pairs, variance_kept, progress: as in `svcca`.
 
     Returns:
         (layers of A, layers of B), in the order of the mappings or lists.
@@ -95,7 +100,7 @@ def svcca_grid(
             for j, (name_b, acts_b) in enumerate(b):
                 # Row numbers and shapes are those of one layer, so its name goes into messages.
                 with named(acts_a=name_a, acts_b=name_b, moments=name_a):
-                    moments = moments_of(acts_a, acts_b, progress=False)
+                    moments = moments_of(acts_a, acts_b, progress=False, pairs=pairs)
                     grid[i, j] = moments._core.svcca(kept)[0]
                 meter.show(i * len(b) + j + 1, grid.size)
     return grid

@@ -14,6 +14,7 @@ from . import _core
 from ._arguments import existing, instance, integer, named, path_text, real, word
 from ._inputs import Acts, Array, weight
 from ._metadata import Metadata, to_json
+from ._pairs import Pairs
 from ._progress import Meter, Progress
 from ._rowwise import map_rows
 from .moments import Moments, moments_of
@@ -91,6 +92,7 @@ class Stitch:
         acts_b: Acts = None,
         *,
         moments: Moments | None = None,
+        pairs: Pairs = None,
         alpha: float = 1.0,
         ridge: float | None = None,
         tolerance: float = 1e-4,
@@ -104,6 +106,8 @@ class Stitch:
             acts_a: (N, d_a) activations of A, or `Moments` of both models.
             acts_b: (N, d_b) activations of B on the same tokens, row by row.
             moments: `Moments`, in place of activations.
+            pairs: (rows_a, rows_b): row rows_a[i] of A goes with row rows_b[i] of B, as from
+                `suture.align`. None: row i of both.
             alpha: weight of the two inversion terms, at least 0.
             ridge: relative to the mean diagonal of each covariance; None chooses 0, or 1e-10 where
                 a covariance has not full rank.
@@ -141,7 +145,7 @@ class Stitch:
         ridge = None if ridge is None else real("ridge", ridge)
         if metadata is not None:
             to_json(metadata)
-        found = moments_of(acts_a, acts_b, progress)
+        found = moments_of(acts_a, acts_b, progress, pairs=pairs)
         given = "acts_a" if moments is None else "moments"
         with Meter(progress, "stitch", None, unit="step") as meter, named(moments=given):
             core, report = _core.stitch_fit(
@@ -226,6 +230,7 @@ class Stitch:
         acts_a: Acts | Moments,
         acts_b: Acts = None,
         *,
+        pairs: Pairs = None,
         alpha: float | None = None,
         progress: Progress = True,
     ) -> Objective:
@@ -234,6 +239,7 @@ class Stitch:
         Args:
             acts_a: (N, d_a) held-out activations of A, or `Moments` of both models.
             acts_b: (N, d_b) activations of B on the same tokens.
+            pairs: as in `fit`.
             alpha: weight of the inversion terms in `total`; by default that of the fit, else 1.
 
         >>> import numpy as np, suture
@@ -243,7 +249,7 @@ class Stitch:
         1.0
         """
         weight_ = self._alpha() if alpha is None else real("alpha", alpha)
-        moments = moments_of(acts_a, acts_b, progress, self._core.info())
+        moments = moments_of(acts_a, acts_b, progress, self._core.info(), pairs)
         with named(moments="acts_a"):
             return Objective(**self._core.objective(moments._core, weight_))
 

@@ -46,9 +46,9 @@ for target, call in zip(
     PAIRED,
     (
         Moments,
-        lambda a, b: moments().update(a, b),
+        lambda a, b, **k: moments().update(a, b, **k),
         Stitch.fit,
-        lambda a, b: stitch().evaluate(a, b),
+        lambda a, b, **k: stitch().evaluate(a, b, **k),
         suture.svcca,
     ),
     strict=True,
@@ -96,6 +96,49 @@ for target, call in zip(
         "int64",
         "expected float32",
     )
+    for pairs, error, *words in (
+        (([0, 1], [0]), ValueError, "pairs[1]", "1 elements", "expected 2"),
+        (([0, 80], [0, 1]), ValueError, "pairs[0][1]", "80", "0 to 79"),
+        (([0, 1], [-1, 1]), ValueError, "pairs[1][0]", "-1", "0 to 79"),
+        (([], []), ValueError, "pairs", "empty", "at least one"),
+        (([0.5], [0]), TypeError, "pairs[0]", "float64", "whole numbers"),
+        (([True], [0]), TypeError, "pairs[0]", "bool", "whole numbers"),
+        (([[0]], [0]), ValueError, "pairs[0]", "(1, 1)", "one axis"),
+        (3, TypeError, "pairs", "int", "(rows_a, rows_b)"),
+        (([0], [0], [0]), TypeError, "pairs", "length 3", "(rows_a, rows_b)"),
+    ):
+        row(target, lambda _, c=call, p=pairs: c(A, B, pairs=p), error, *words)  # type: ignore[arg-type]
+row(
+    "Moments",
+    lambda _: Moments(d_a=2, d_b=2, pairs=([0], [0])),
+    TypeError,
+    "pairs",
+    "without acts_a",
+    "expected",
+)
+row(
+    "svcca",
+    lambda _: suture.svcca(moments(), pairs=([0], [0])),
+    TypeError,
+    "pairs",
+    "beside moments",
+)
+
+# -- Alignment ---------------------------------------------------------------------------------
+row(
+    "align",
+    lambda _: suture.align([1, 3, 2], [1]),
+    ValueError,
+    "ends_a[2]",
+    "2 after 3",
+    "expected",
+)
+row("align", lambda _: suture.align([1], [9, 8]), ValueError, "ends_b[1]", "8 after 9", "expected")
+row("align", lambda _: suture.align([[1]], [9]), ValueError, "ends_a", "(1, 1)", "one axis")
+row("align", lambda _: suture.align([1], [1.5]), TypeError, "ends_b", "float64", "whole numbers")
+row("align", lambda _: suture.align("ab", [1]), ValueError, "ends_a", "()", "one axis")
+row("align", lambda _: suture.align([2**64 - 1], [1]), ValueError, "ends_a", "2**63")
+
 for name in ("d_a", "d_b"):
     bad_numbers(
         "Moments",

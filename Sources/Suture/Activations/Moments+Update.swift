@@ -216,12 +216,13 @@ private struct MomentsPass: Sendable {
     private func nonFinite(_ block: Int) -> SutureError {
         let range = block * blockRows..<block * blockRows + rowCount(block)
         let found = [("h_a", a), ("h_b", b)].compactMap { name, side in
-            side.rows(range).firstNonFinite(asFloat32: true).map { (name: name, bad: $0) }
+            side.rows(range).firstNonFinite(asFloat32: true).map { (name: name, side: side, bad: $0) }
         }
         guard let first = found.min(by: { $0.bad.row < $1.bad.row }) else {
             return .internal("a block of activations changed while it was read")
         }
-        let row = range.lowerBound + first.bad.row
+        let place = range.lowerBound + first.bad.row
+        let row = first.side.picks.map { Int($0[place]) } ?? place
         return .invalidArgument(
             "\(first.name)[\(row), \(first.bad.column)] is \(first.bad.value), expected finite numbers in the range of float32"
         )

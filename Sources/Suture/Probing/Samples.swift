@@ -162,7 +162,7 @@ public enum Samples: Sendable {
 
     /// Float32 rows that can be read where they are, and the distance between them.
     var floats: (base: UnsafePointer<Float>, stride: Int)? {
-        guard case .dense(let view) = self, view.type == .float32, let base = view.base,
+        guard case .dense(let view) = self, view.type == .float32, view.picks == nil, let base = view.base,
             UInt(bitPattern: base) % 4 == 0
         else { return nil }
         return (base.assumingMemoryBound(to: Float.self), view.rowStride)

@@ -9,6 +9,25 @@ void library_rows(void) {
     SIZE_ROWS("out", out_cpu, suture_cpu_info(&out_cpu));
 }
 
+void alignment_rows(void) {
+    const int64_t ends[] = {2, 5, 5, 9}, falling[] = {2, 5, 4, 9};
+    int64_t *pairs_a = out_integers, *pairs_b = out_integers + 4, count = -7;
+    ROW(INVALID, "ends_a|NULL", "NULL", suture_align(NULL, 4, ends, 4, pairs_a, pairs_b, &count));
+    ROW(INVALID, "ends_b|NULL", "NULL", suture_align(ends, 4, NULL, 4, pairs_a, pairs_b, &count));
+    ROW(INVALID, "count_a|-1", "negative", suture_align(ends, -1, ends, 4, pairs_a, pairs_b, &count));
+    ROW(INVALID, "count_b|9223372036854775807", "beyond memory",
+        suture_align(ends, 4, ends, INT64_MAX, pairs_a, pairs_b, &count));
+    ROW(INVALID, "ends_a[2]|4 after 5", "a list that decreases",
+        suture_align(falling, 4, ends, 4, pairs_a, pairs_b, &count));
+    ROW(INVALID, "ends_b[2]|4 after 5", "a list that decreases",
+        suture_align(ends, 4, falling, 4, pairs_a, pairs_b, &count));
+    ROW(INVALID, "rows_a|NULL", "one of two NULL", suture_align(ends, 4, ends, 4, NULL, pairs_b, &count));
+    ROW(INVALID, "rows_b|NULL", "one of two NULL", suture_align(ends, 4, ends, 4, pairs_a, NULL, &count));
+    ROW(INVALID, "count|NULL", "NULL", suture_align(ends, 4, ends, 4, pairs_a, pairs_b, NULL));
+    CHECK(count == -7, "count was written");
+    CHECK(suture_align(NULL, 0, ends, 4, NULL, NULL, &count) == SUTURE_OK && count == 0, "an empty list");
+}
+
 void moments_rows(void) {
     ROW(INVALID, "d_a|0", "zero", suture_moments_create(0, D_B, &out_moments));
     ROW(INVALID, "d_a|-3", "negative", suture_moments_create(-3, D_B, &out_moments));
@@ -27,6 +46,25 @@ void moments_rows(void) {
     CONTENT_ROWS("h_b", ROWS, D_B, suture_moments_update(moments, &a, X, NULL));
     ROW(INVALID, "h_b|rows|59|60", "other rows than h_a",
         suture_moments_update(moments, &a, FLOATS(b_data, ROWS - 1, D_B), NULL));
+
+    const int64_t rows[] = {0, 5, 2}, negative[] = {0, -1, 2}, beyond[] = {0, 1, ROWS};
+    ROW(INVALID, "moments|NULL", "NULL", suture_moments_update_pairs(NULL, &a, &b, rows, rows, 3, NULL));
+    INPUT_ROWS("h_a", ROWS, D_A, suture_moments_update_pairs(moments, X, &b, rows, rows, 3, NULL));
+    INPUT_ROWS("h_b", ROWS, D_B, suture_moments_update_pairs(moments, &a, X, rows, rows, 3, NULL));
+    ROW(INVALID, "rows_a|NULL", "NULL", suture_moments_update_pairs(moments, &a, &b, NULL, rows, 3, NULL));
+    ROW(INVALID, "rows_b|NULL", "NULL", suture_moments_update_pairs(moments, &a, &b, rows, NULL, 3, NULL));
+    ROW(INVALID, "count|0|1", "no pairs", suture_moments_update_pairs(moments, &a, &b, rows, rows, 0, NULL));
+    ROW(INVALID, "count|-3", "negative", suture_moments_update_pairs(moments, &a, &b, rows, rows, -3, NULL));
+    ROW(INVALID, "count|9223372036854775807", "beyond memory",
+        suture_moments_update_pairs(moments, &a, &b, rows, rows, INT64_MAX, NULL));
+    ROW(INVALID, "rows_a[1]|-1|0 to 59", "a negative row",
+        suture_moments_update_pairs(moments, &a, &b, negative, rows, 3, NULL));
+    ROW(INVALID, "rows_b[2]|60|0 to 59", "a row beyond the last",
+        suture_moments_update_pairs(moments, &a, &b, rows, beyond, 3, NULL));
+    float gap[ROWS * D_A] = {0};
+    gap[5 * D_A + 1] = NAN;
+    ROW(INVALID, "h_a[5, 1]|nan", "NaN in a row of a pair",
+        suture_moments_update_pairs(moments, FLOATS(gap, ROWS, D_A), &b, rows, rows, 3, NULL));
 
     ROW(INVALID, "moments|NULL", "NULL", suture_moments_merge(NULL, moments));
     ROW(INVALID, "other|NULL", "NULL", suture_moments_merge(moments, NULL));

@@ -268,6 +268,7 @@ int main(int argc, char **argv) {
     if (failures != 0) return finish("bad_inputs");
     poison_results();
     library_rows();
+    alignment_rows();
     moments_rows();
     stitch_rows();
     metadata_rows();

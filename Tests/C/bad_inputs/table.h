@@ -168,6 +168,7 @@ void row(const char *call, suture_status expected, const char *words, const char
     } while (0)
 
 void library_rows(void);
+void alignment_rows(void);
 void moments_rows(void);
 void stitch_rows(void);
 void metadata_rows(void);
