@@ -196,7 +196,9 @@ void suture_moments_destroy(suture_moments *moments);
 /// inversion penalty config->alpha on the rows that moments has seen. The result is exact: a
 /// stationary point reached by descent from least squares (which it is for alpha 0), not a number
 /// of gradient steps. float64 inside, float32 weights; the same moments give the same bits for any
-/// number of threads.
+/// number of threads. By default each stream's errors are divided by its variance, so that none is
+/// drowned by the other's units; the maps are in the units of the activations all the same.
+/// config->method has two simpler maps to compare with, from the same moments.
 ///
 /// report may be NULL; else set report->struct_size first. Its objectives are those of the float32
 /// weights on the fitted rows. Covariances without full rank get a ridge and a warning bit, and

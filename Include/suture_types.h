@@ -139,6 +139,28 @@ typedef enum suture_direction {
     SUTURE_DOWN = 2
 } suture_direction;
 
+/// Which maps suture_stitch_fit() looks for.
+typedef enum suture_stitch_method {
+    /// Both directions together, with inversion terms (arXiv 2506.06609, eq. 1-3). The default.
+    SUTURE_METHOD_JOINT = 0,
+    /// Each direction by itself: least squares with a ridge. Without has_ridge the ridges are those of
+    /// the least generalised cross-validation error, one for each direction.
+    SUTURE_METHOD_RIDGE = 1,
+    /// One orthogonal map (of unequal sizes: with orthonormal rows or columns) for both directions, and
+    /// one number for each: orthogonal Procrustes.
+    SUTURE_METHOD_PROCRUSTES = 2
+} suture_stitch_method;
+
+/// How the joint objective weighs the two streams.
+typedef enum suture_objective_form {
+    /// A stream's squared errors are divided by its mean variance per coordinate: four shares of
+    /// unexplained variance, whatever the units. The default.
+    SUTURE_OBJECTIVE_SCALED = 0,
+    /// Squared errors as they are, the paper's eq. 3. Where one stream is much larger than the other,
+    /// only the errors in its coordinates count.
+    SUTURE_OBJECTIVE_RAW = 1
+} suture_objective_form;
+
 /// Settings of suture_stitch_fit(). Zero in a field stands for its default.
 typedef struct suture_stitch_config {
     uint64_t struct_size;
@@ -151,12 +173,15 @@ typedef struct suture_stitch_config {
     int32_t max_iterations;
     /// Set to 1 to use `ridge` as it is; 0 chooses 0, or 1e-10 where a covariance has not full rank.
     int32_t has_ridge;
-    /// Ridge relative to the mean diagonal of each covariance, >= 0.
+    /// Ridge relative to the mean diagonal of each covariance, >= 0. Not for SUTURE_METHOD_PROCRUSTES.
     double ridge;
+    suture_stitch_method method;
+    /// Of SUTURE_METHOD_JOINT.
+    suture_objective_form objective;
 } suture_stitch_config;
 
-/// The terms of the stitching objective: mean squared errors over tokens and coordinates.
-/// total = up + down + alpha * (a_up_down + b_down_up).
+/// The terms of the stitching objective: mean squared errors over tokens and coordinates, and what
+/// they are as shares of the variance.
 typedef struct suture_objective {
     uint64_t struct_size;
     double alpha;
@@ -168,6 +193,7 @@ typedef struct suture_objective {
     double a_round_trip;
     /// MSE(up(down(h_B)), h_B), before the factor alpha.
     double b_round_trip;
+    /// up + down + alpha * (a_round_trip + b_round_trip): the paper's eq. 3.
     double total;
     /// Variance of h_B that up(h_A) explains: 1 - MSE / variance; likewise of h_A by down(h_B). 0
     /// where there is no variance.
@@ -175,6 +201,15 @@ typedef struct suture_objective {
     double down_explained_variance;
     /// Rows the figures rest on.
     uint64_t tokens;
+    /// Mean variance per coordinate of the two streams, in these rows.
+    double variance_a;
+    double variance_b;
+    /// Variance of h_A that comes back from the round trip through B, and of h_B through A.
+    double a_round_trip_explained_variance;
+    double b_round_trip_explained_variance;
+    /// The same sum as total, of unexplained shares of variance: each term divided by the variance of
+    /// its stream. What SUTURE_OBJECTIVE_SCALED minimises.
+    double scaled_total;
 } suture_objective;
 
 /// Bits of `warnings` in suture_stitch_report.
@@ -185,21 +220,26 @@ typedef enum suture_warning {
     /// max_iterations was reached before the tolerance.
     SUTURE_WARNING_NOT_CONVERGED = 2,
     /// Fewer than ten tokens per dimension: held-out error will be well above the fitted one.
-    SUTURE_WARNING_FEW_TOKENS = 4
+    SUTURE_WARNING_FEW_TOKENS = 4,
+    /// SUTURE_OBJECTIVE_RAW was asked for, and one stream's coordinates are more than three times as
+    /// large as the other's (roots of the mean variances): the other's errors hardly count.
+    SUTURE_WARNING_UNLIKE_SCALES = 8
 } suture_warning;
 
 /// What a fit did.
 typedef struct suture_stitch_report {
     uint64_t struct_size;
-    /// Objective at the start (least squares, alpha = 0 solution) and at the end, on the fitted rows,
-    /// of float32 weights.
+    /// Objective at the start (least squares, the solution for alpha = 0) and at the end, on the fitted
+    /// rows, of float32 weights. The same where there are no steps.
     suture_objective before;
     suture_objective after;
     /// Norm of the gradient at the end, relative to that at P = 0, both in coordinates in which the
-    /// activations are white.
+    /// activations that are read are white and those that are predicted have a mean variance of 1.
     double gradient_norm;
-    /// Ridge used, relative to the mean diagonal of each covariance.
-    double ridge;
+    /// Ridge added to the covariance of A, for the way up, and to that of B, for the way down, relative
+    /// to their mean diagonals.
+    double ridge_a;
+    double ridge_b;
     int32_t iterations;
     int32_t converged;
     /// Numerical ranks of the two covariances.

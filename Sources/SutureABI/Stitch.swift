@@ -20,11 +20,34 @@ func direction(_ value: suture_direction) throws -> Direction {
     }
 }
 
+private func method(_ value: suture_stitch_method) throws -> Stitch.Method {
+    switch value {
+    case SUTURE_METHOD_JOINT: return .joint
+    case SUTURE_METHOD_RIDGE: return .ridge
+    case SUTURE_METHOD_PROCRUSTES: return .procrustes
+    default:
+        throw SutureError.invalidArgument(
+            "config->method is \(value.rawValue), expected SUTURE_METHOD_JOINT, _RIDGE or _PROCRUSTES")
+    }
+}
+
+private func form(_ value: suture_objective_form) throws -> ObjectiveForm {
+    switch value {
+    case SUTURE_OBJECTIVE_SCALED: return .scaled
+    case SUTURE_OBJECTIVE_RAW: return .raw
+    default:
+        throw SutureError.invalidArgument(
+            "config->objective is \(value.rawValue), expected SUTURE_OBJECTIVE_SCALED or _RAW")
+    }
+}
+
 /// Fits the affine maps between two residual streams that minimise the joint objective with
 /// inversion penalty config->alpha on the rows that moments has seen. The result is exact: a
 /// stationary point reached by descent from least squares (which it is for alpha 0), not a number of
 /// gradient steps. float64 inside, float32 weights; the same moments give the same bits for any
-/// number of threads.
+/// number of threads. By default each stream's errors are divided by its variance, so that none is
+/// drowned by the other's units; the maps are in the units of the activations all the same.
+/// config->method has two simpler maps to compare with, from the same moments.
 ///
 /// report may be NULL; else set report->struct_size first. Its objectives are those of the float32
 /// weights on the fitted rows. Covariances without full rank get a ridge and a warning bit, and
@@ -51,6 +74,8 @@ public func suture_stitch_fit(
             throw SutureError.invalidArgument("config->has_ridge is \(settings.has_ridge), expected 0 or 1")
         }
         var options = Stitch.FitOptions(alpha: settings.alpha)
+        options.method = try method(settings.method)
+        options.form = try form(settings.objective)
         if settings.tolerance != 0 { options.tolerance = settings.tolerance }
         if settings.max_iterations != 0 { options.maxIterations = Int(settings.max_iterations) }
         if settings.has_ridge == 1 { options.ridge = settings.ridge }
@@ -250,6 +275,11 @@ extension suture_objective {
         up_explained_variance = terms.upExplainedVariance
         down_explained_variance = terms.downExplainedVariance
         tokens = terms.tokens
+        variance_a = terms.varianceA
+        variance_b = terms.varianceB
+        a_round_trip_explained_variance = terms.roundTripAExplainedVariance
+        b_round_trip_explained_variance = terms.roundTripBExplainedVariance
+        scaled_total = terms.scaledTotal
     }
 }
 
@@ -259,7 +289,8 @@ extension suture_stitch_report {
         before = suture_objective(report.before)
         after = suture_objective(report.after)
         gradient_norm = report.gradientNorm
-        ridge = report.ridge
+        ridge_a = report.ridgeA
+        ridge_b = report.ridgeB
         iterations = Int32(clamping: report.iterations)
         converged = report.converged ? 1 : 0
         rank_a = Int64(report.rankA)
@@ -267,6 +298,7 @@ extension suture_stitch_report {
         if report.isRankDeficient { warnings |= UInt32(SUTURE_WARNING_RANK_DEFICIENT.rawValue) }
         if !report.converged { warnings |= UInt32(SUTURE_WARNING_NOT_CONVERGED.rawValue) }
         if report.hasFewTokens { warnings |= UInt32(SUTURE_WARNING_FEW_TOKENS.rawValue) }
+        if report.hasUnlikeScales { warnings |= UInt32(SUTURE_WARNING_UNLIKE_SCALES.rawValue) }
         seconds = report.seconds
     }
 }

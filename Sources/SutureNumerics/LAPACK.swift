@@ -72,4 +72,33 @@ public enum LAPACK {
         }
         return values
     }
+
+    /// The thin singular value decomposition U diag(values) V of an (m, n) matrix, with r = min(m, n):
+    /// U (m, r), values descending, V (r, n) whose rows are the right vectors. Destroys the matrix.
+    ///
+    /// - Throws: `numerical` if the iteration does not converge; `outOfMemory`.
+    public static func singularVectors(destroying matrix: DoubleMatrix) throws -> (
+        u: DoubleMatrix, values: [Double], v: DoubleMatrix
+    ) {
+        // LAPACK sees the transpose, Vᵀ diag(values) Uᵀ, and its results column by column.
+        var (m, n) = (Int32(matrix.cols), Int32(matrix.rows))
+        var r = min(m, n)
+        let u = try DoubleMatrix(rows: matrix.rows, cols: Int(r))
+        let v = try DoubleMatrix(rows: Int(r), cols: matrix.cols)
+        var values = [Double](repeating: 0, count: Int(r))
+        var integers = [Int32](repeating: 0, count: 8 * Int(r))
+        var (size, query, info) = (0.0, Int32(-1), Int32(0))
+        dgesdd_(
+            "S", &m, &n, matrix.pointer, &m, &values, v.pointer, &m, u.pointer, &r, &size, &query, &integers, &info)
+        guard info == 0 else { throw SutureError.internal("dgesdd refused argument \(-info)") }
+        query = Int32(size)
+        let work = try DoubleMatrix(rows: 1, cols: Int(query))
+        dgesdd_(
+            "S", &m, &n, matrix.pointer, &m, &values, v.pointer, &m, u.pointer, &r, work.pointer, &query, &integers,
+            &info)
+        guard info == 0, values.allSatisfy(\.isFinite) else {
+            throw SutureError.numerical("the singular values of a \(n) x \(m) matrix did not converge (dgesdd \(info))")
+        }
+        return (u, values, v)
+    }
 }

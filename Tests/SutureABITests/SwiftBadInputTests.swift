@@ -105,6 +105,9 @@ private let momentsAndStitches: [BadInput] = [
     BadInput(.invalidArgument, "ridge", "-0.5", what: "negative ridge") {
         _ = try Stitch.fit(moments(), options: .init(ridge: -0.5))
     },
+    BadInput(.invalidArgument, "ridge", "procrustes", what: "a ridge for a method without") {
+        _ = try Stitch.fit(moments(), options: .init(ridge: 0.5, method: .procrustes))
+    },
     BadInput(.invalidArgument, "P_down", "(3, 3)", "(4, 3)", what: "maps that do not fit together") {
         _ = try Stitch(
             upMatrix: noisy(3, 4), upBias: matrix(1, 4), downMatrix: noisy(3, 3), downBias: matrix(1, 3))

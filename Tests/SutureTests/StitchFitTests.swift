@@ -7,12 +7,13 @@ import Testing
 private let shapes = [(5, 8), (8, 5), (6, 6), (1, 4), (3, 1), (1, 1)]
 private let alphas = [0, 0.1, 1, 10]
 
+/// By the paper's form, which is that of the oracles; `StitchScaleTests` has the other.
 private func fit(
     _ rows: PairedRows, _ alpha: Double, tolerance: Double = 1e-5, maxIterations: Int = 1000, ridge: Double? = nil
 ) throws -> (stitch: Stitch, report: StitchReport) {
     try Stitch.fit(
         try rows.moments(),
-        options: .init(alpha: alpha, tolerance: tolerance, maxIterations: maxIterations, ridge: ridge))
+        options: .init(alpha: alpha, tolerance: tolerance, maxIterations: maxIterations, ridge: ridge, form: .raw))
 }
 
 /// Bits of all weights.
@@ -85,7 +86,7 @@ private func bits(_ stitch: Stitch) -> [UInt32] {
         #expect(relativeDifference(Dense(stitch.upBias).x, (oracle.meanB - oracle.meanA * up).x) < 1e-5)
         #expect(relativeDifference(Dense(stitch.downBias).x, (oracle.meanA - oracle.meanB * down).x) < 1e-5)
         #expect(report.converged && report.iterations == 0 && report.before == report.after)
-        #expect(report.ridge == 0 && report.rankA == shape.0 && report.rankB == shape.1)
+        #expect(report.ridgeA == 0 && report.ridgeB == 0 && report.rankA == shape.0 && report.rankB == shape.1)
         #expect(abs(report.after.total - oracle.objective(up, down)) < 1e-9 * report.after.total)
     }
 
@@ -131,7 +132,10 @@ private func bits(_ stitch: Stitch) -> [UInt32] {
 
     @Test(arguments: [(3, 5), (5, 3)])
     func `the reported gradient norm is that of differences on the rows`(shape: (Int, Int)) throws {
-        let rows = PairedRows(rows: 120, dA: shape.0, dB: shape.1, seed: 28)
+        var rows = PairedRows(rows: 120, dA: shape.0, dB: shape.1, seed: 28)
+        let variances = try rows.moments().meanVariances
+        for i in rows.a.elements.indices { rows.a.elements[i] /= Float(variances.a.squareRoot()) }
+        for i in rows.b.elements.indices { rows.b.elements[i] /= Float(variances.b.squareRoot()) }
         // Two steps only: far from the end.
         let (stitch, report) = try fit(rows, 1, tolerance: 1e-12, maxIterations: 2)
         #expect(!report.converged && report.iterations == 2)
@@ -158,7 +162,7 @@ private func bits(_ stitch: Stitch) -> [UInt32] {
     @Test func `a tighter tolerance gains next to nothing`() throws {
         let rows = PairedRows(rows: 2000, dA: 24, dB: 40, seed: 30)
         for alpha in [0.1, 1, 10] {
-            let usual = try Stitch.fit(rows.moments(), options: .init(alpha: alpha)).report
+            let usual = try Stitch.fit(rows.moments(), options: .init(alpha: alpha, form: .raw)).report
             let tight = try fit(rows, alpha, tolerance: 1e-9).report
             #expect(usual.converged && usual.iterations <= tight.iterations)
             #expect(usual.after.total < tight.after.total * (1 + 1e-6))
@@ -300,7 +304,7 @@ private func bits(_ stitch: Stitch) -> [UInt32] {
         let (stitch, report) = try fit(rows, alpha)
         #expect(report.rankA == min(19, shape.0) && report.rankB == min(19, shape.1))
         #expect(report.isRankDeficient && report.hasFewTokens)
-        #expect(report.ridge > 0 && report.ridge <= 1e-9)
+        #expect(report.ridgeA > 0 && report.ridgeA <= 1e-9)
         #expect(report.after.total <= report.before.total)
         #expect(stitch.upMatrix.matrix.elements.allSatisfy { $0.isFinite && abs($0) < 1e3 })
         // 20 rows in more than 19 dimensions determine everything.
@@ -322,14 +326,14 @@ private func bits(_ stitch: Stitch) -> [UInt32] {
         for alpha in alphas {
             let (stitch, report) = try fit(worse, alpha)
             #expect(report.rankA == 6 && report.rankB == 7 && report.isRankDeficient && !report.hasFewTokens)
-            #expect(report.ridge > 0 && report.ridge <= 1e-9 && report.converged)
+            #expect(report.ridgeA > 0 && report.ridgeA <= 1e-9 && report.converged)
             // Nothing is learnt from the dead coordinate.
             #expect((0..<9).allSatisfy { abs(stitch.upMatrix[2, $0]) < 1e-9 })
             let moments = try worse.moments()
             let onFitted = try stitch.objective(on: moments, alpha: alpha)
             #expect(onFitted == report.after && onFitted.total.isFinite)
         }
-        #expect(!clean.isRankDeficient && clean.ridge == 0)
+        #expect(!clean.isRankDeficient && clean.ridgeA == 0)
         // Least squares with a doubled regressor predicts what it predicts without it.
         let narrow = try fit(worse, 0).report.after
         var without = worse
@@ -342,7 +346,7 @@ private func bits(_ stitch: Stitch) -> [UInt32] {
     @Test func `a ridge that is given is used`() throws {
         let rows = PairedRows(rows: 100, dA: 3, dB: 4, seed: 42)
         let (stitch, report) = try fit(rows, 0, ridge: 0.5)
-        #expect(report.ridge == 0.5)
+        #expect(report.ridgeA == 0.5 && report.ridgeB == 0.5)
         let oracle = StitchOracle(rows, alpha: 0)
         let mean = (0..<3).reduce(0) { $0 + oracle.sx[$1, $1] } / 3
         let expected = (oracle.sx + 0.5 * mean * Dense.identity(3)).solve(oracle.sxy)
@@ -371,6 +375,6 @@ private func bits(_ stitch: Stitch) -> [UInt32] {
             rows.a[row, 4] *= 1e-4
         }
         let report = try fit(rows, 1).report
-        #expect(report.rankA == 5 && report.ridge == 0 && !report.isRankDeficient && report.converged)
+        #expect(report.rankA == 5 && report.ridgeA == 0 && !report.isRankDeficient && report.converged)
     }
 }

@@ -12,23 +12,38 @@ static PyObject *wrap(core_state *state, suture_stitch *handle) {
 
 static PyObject *objective_dict(const suture_objective *value) {
     return Py_BuildValue(
-        "{s:d,s:d,s:d,s:d,s:d,s:d,s:d,s:d,s:K}", "alpha", value->alpha, "up", value->up, "down", value->down,
-        "a_round_trip", value->a_round_trip, "b_round_trip", value->b_round_trip, "total", value->total,
-        "up_explained_variance", value->up_explained_variance, "down_explained_variance",
-        value->down_explained_variance, "tokens", (unsigned long long)value->tokens);
+        "{s:d,s:d,s:d,s:d,s:d,s:d,s:d,s:d,s:d,s:d,s:d,s:d,s:d,s:K}", "alpha", value->alpha, "up", value->up, "down",
+        value->down, "a_round_trip", value->a_round_trip, "b_round_trip", value->b_round_trip, "total", value->total,
+        "scaled_total", value->scaled_total, "up_explained_variance", value->up_explained_variance,
+        "down_explained_variance", value->down_explained_variance, "a_round_trip_explained_variance",
+        value->a_round_trip_explained_variance, "b_round_trip_explained_variance",
+        value->b_round_trip_explained_variance, "variance_a", value->variance_a, "variance_b", value->variance_b,
+        "tokens", (unsigned long long)value->tokens);
 }
 
 // Ridge None: the library chooses.
 static PyObject *fit(PyObject *module, PyObject *args) {
+    static const core_word methods[] = {
+        {"joint", SUTURE_METHOD_JOINT}, {"ridge", SUTURE_METHOD_RIDGE}, {"procrustes", SUTURE_METHOD_PROCRUSTES},
+        {NULL, 0},
+    };
+    static const core_word forms[] = {
+        {"scaled", SUTURE_OBJECTIVE_SCALED}, {"raw", SUTURE_OBJECTIVE_RAW}, {NULL, 0},
+    };
     core_state *state = core_state_of(module);
     PyObject *moments, *ridge, *progress;
     suture_stitch_config config = {.struct_size = sizeof config};
-    int iterations;
+    const char *method_word, *form_word;
+    int iterations, method, form;
     if (!PyArg_ParseTuple(
-            args, "O!ddiOO", state->moments, &moments, &config.alpha, &config.tolerance, &iterations, &ridge,
-            &progress)) {
+            args, "O!ddiOssO", state->moments, &moments, &config.alpha, &config.tolerance, &iterations, &ridge,
+            &method_word, &form_word, &progress) ||
+        core_word_value(methods, "method", method_word, &method) < 0 ||
+        core_word_value(forms, "objective", form_word, &form) < 0) {
         return NULL;
     }
+    config.method = (suture_stitch_method)method;
+    config.objective = (suture_objective_form)form;
     config.max_iterations = iterations;
     config.has_ridge = ridge != Py_None;
     if (config.has_ridge) {
@@ -58,8 +73,8 @@ static PyObject *fit(PyObject *module, PyObject *args) {
         return NULL;
     }
     return Py_BuildValue(
-        "(N{s:N,s:N,s:d,s:d,s:i,s:O,s:L,s:L,s:I,s:d})", stitch, "before", before, "after", after, "gradient_norm",
-        report.gradient_norm, "ridge", report.ridge, "iterations", (int)report.iterations, "converged",
+        "(N{s:N,s:N,s:d,s:d,s:d,s:i,s:O,s:L,s:L,s:I,s:d})", stitch, "before", before, "after", after, "gradient_norm",
+        report.gradient_norm, "ridge_a", report.ridge_a, "ridge_b", report.ridge_b, "iterations", (int)report.iterations, "converged",
         report.converged ? Py_True : Py_False, "rank_a", (long long)report.rank_a, "rank_b", (long long)report.rank_b,
         "warnings", (unsigned int)report.warnings, "seconds", report.seconds);
 }

@@ -89,6 +89,8 @@ def stitch_fit(
     tolerance: float,
     max_iterations: int,
     ridge: float | None,
+    method: str,
+    objective: str,
     progress: _Report,
     /,
 ) -> tuple[Stitch, dict[str, Any]]: ...

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +11,13 @@ __all__ = ["FitReport", "Objective", "SutureWarning"]
 
 WARNINGS = {
     1: "rank deficient: a covariance has not full rank (few tokens, or dead coordinates); a "
-    "ridge of {ridge:.3g} was added",
+    "ridge of {ridge_a:.3g} was added",
     2: "not converged: max_iterations was reached before the tolerance",
     4: "few tokens: fewer than ten per dimension, so the held-out error will be well above the "
     "fitted one",
+    8: "unlike scales: coordinates of {larger} are {ratio:.3g} times as large as those of "
+    "{smaller} (roots of the mean variances), so that the raw objective hardly hears {smaller}; "
+    "objective='scaled' weighs both alike",
 }
 
 
@@ -29,7 +33,7 @@ class SutureWarning(UserWarning):
 @dataclass(frozen=True)
 class Objective:
     """The terms of the stitching objective (arXiv 2506.06609, eq. 2-3): mean squared errors over
-    tokens and coordinates.
+    tokens and coordinates, and what they are as shares of the variance.
 
     Attributes:
         alpha: weight of the two inversion terms.
@@ -37,9 +41,15 @@ class Objective:
         down: MSE(down(h_B), h_A).
         a_round_trip: MSE(down(up(h_A)), h_A), before the factor alpha.
         b_round_trip: MSE(up(down(h_B)), h_B), before the factor alpha.
-        total: up + down + alpha * (a_round_trip + b_round_trip).
+        total: up + down + alpha * (a_round_trip + b_round_trip), the paper's objective: what a fit
+            with objective="raw" minimises.
+        scaled_total: the same sum of unexplained shares of variance, that is of each term divided
+            by the variance of its stream: what a fit with objective="scaled" minimises.
         up_explained_variance: share of h_B's variance that up(h_A) explains.
         down_explained_variance: share of h_A's variance that down(h_B) explains.
+        a_round_trip_explained_variance: share of h_A's variance that comes back through B.
+        b_round_trip_explained_variance: share of h_B's variance that comes back through A.
+        variance_a, variance_b: mean variance per coordinate of the two streams, in these rows.
         tokens: rows that the figures rest on.
     """
 
@@ -49,8 +59,13 @@ class Objective:
     a_round_trip: float
     b_round_trip: float
     total: float
+    scaled_total: float
     up_explained_variance: float
     down_explained_variance: float
+    a_round_trip_explained_variance: float
+    b_round_trip_explained_variance: float
+    variance_a: float
+    variance_b: float
     tokens: int
 
 
@@ -60,9 +75,11 @@ class FitReport:
 
     Attributes:
         before: objective of the least-squares start (the solution for alpha = 0).
-        after: objective at the end; both on the fitted rows.
+        after: objective at the end; both on the fitted rows. The same for method="ridge" and
+            "procrustes", which take no steps.
         gradient_norm: norm of the gradient at the end, relative to that at P = 0.
-        ridge: ridge that was used, relative to the mean diagonal of each covariance.
+        ridge_a, ridge_b: ridges that were added to the covariance of A (for the way up) and of B
+            (for the way down), relative to their mean diagonals.
         iterations: steps taken.
         converged: whether the tolerance was reached.
         rank_a, rank_b: numerical ranks of the covariances.
@@ -73,7 +90,8 @@ class FitReport:
     before: Objective
     after: Objective
     gradient_norm: float
-    ridge: float
+    ridge_a: float
+    ridge_b: float
     iterations: int
     converged: bool
     rank_a: int
@@ -84,12 +102,21 @@ class FitReport:
 
 def fit_report(values: dict[str, Any]) -> FitReport:
     """The report of the core as a record."""
+    after = Objective(**values["after"])
+    roots = {"h_a": math.sqrt(after.variance_a), "h_b": math.sqrt(after.variance_b)}
+    smaller, larger = sorted(roots, key=roots.__getitem__)
+    details = {
+        "ridge_a": values["ridge_a"],
+        "smaller": smaller,
+        "larger": larger,
+        "ratio": roots[larger] / roots[smaller] if roots[smaller] else math.inf,
+    }
     found = [text for bit, text in WARNINGS.items() if values["warnings"] & bit]
     return FitReport(
         **values
         | {
             "before": Objective(**values["before"]),
-            "after": Objective(**values["after"]),
-            "warnings": tuple(text.format(ridge=values["ridge"]) for text in found),
+            "after": after,
+            "warnings": tuple(text.format(**details) for text in found),
         }
     )

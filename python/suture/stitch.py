@@ -94,6 +94,8 @@ class Stitch:
         moments: Moments | None = None,
         pairs: Pairs = None,
         alpha: float = 1.0,
+        objective: Literal["scaled", "raw"] = "scaled",
+        method: Literal["joint", "ridge", "procrustes"] = "joint",
         ridge: float | None = None,
         tolerance: float = 1e-4,
         max_iterations: int = 1000,
@@ -109,8 +111,19 @@ class Stitch:
             pairs: (rows_a, rows_b): row rows_a[i] of A goes with row rows_b[i] of B, as from
                 `suture.align`. None: row i of both.
             alpha: weight of the two inversion terms, at least 0.
-            ridge: relative to the mean diagonal of each covariance; None chooses 0, or 1e-10 where
-                a covariance has not full rank.
+            objective: how the joint objective weighs the two streams. "scaled": a stream's squared
+                errors are divided by its mean variance per coordinate, so that the four terms are
+                shares of unexplained variance, whatever the units; the maps are in the units of the
+                activations all the same. "raw": squared errors as they are, the paper's; where one
+                stream is much larger than the other, only its errors count (a warning from three
+                times on).
+            method: "joint": both directions together, the paper's. To compare with, from the same
+                moments: "ridge", each direction by itself by least squares with a ridge;
+                "procrustes", one orthogonal map for both directions and one factor for each. Then
+                alpha only weighs the terms in the report.
+            ridge: relative to the mean diagonal of each covariance. None: for the joint method 0,
+                or 1e-10 where a covariance has not full rank; for the ridge method that of the
+                least generalised cross-validation error, for each direction its own.
             tolerance: stop when the relative decrease of a step and the relative gradient norm fall
                 below it; the objective is within about 1e-7 of its end at 1e-4, 1e-9 at 1e-5.
             max_iterations: most steps.
@@ -122,14 +135,20 @@ class Stitch:
             The stitch; its `report` has the objective before and after.
 
         Warns:
-            SutureWarning: of a rank-deficient covariance, few tokens, no convergence.
+            SutureWarning: of a rank-deficient covariance, few tokens, no convergence, a raw
+                objective of streams with unlike scales.
 
         >>> import numpy as np, suture
         >>> rng = np.random.default_rng(0)
         >>> h_a = rng.normal(size=(500, 4))
         >>> h_b = h_a @ rng.normal(size=(4, 6)) + 0.1 * rng.normal(size=(500, 6))
         >>> stitch = suture.Stitch.fit(h_a, h_b, alpha=1.0)
-        >>> stitch.report.after.total <= stitch.report.before.total
+        >>> stitch.report.after.scaled_total <= stitch.report.before.scaled_total
+        True
+        >>> orthogonal = suture.Stitch.fit(h_a, 100 * h_b, method="procrustes")
+        >>> stitch.report.after.up_explained_variance > 0.9
+        True
+        >>> orthogonal.report.after.up_explained_variance < 0.9
         True
         >>> stitch.up(h_a).shape
         (500, 6)
@@ -142,14 +161,20 @@ class Stitch:
         alpha = real("alpha", alpha)
         tolerance = real("tolerance", tolerance, above=True)
         iterations = integer("max_iterations", max_iterations, 1, 2**31 - 1)
+        word("objective", objective, ("scaled", "raw"))
+        word("method", method, ("joint", "ridge", "procrustes"))
         ridge = None if ridge is None else real("ridge", ridge)
+        if ridge is not None and method == "procrustes":
+            raise ValueError(f"ridge is {ridge}, expected None: procrustes has none")
+        if objective == "raw" and method != "joint":
+            raise ValueError(f"objective is 'raw', expected the default for method={method!r}")
         if metadata is not None:
             to_json(metadata)
         found = moments_of(acts_a, acts_b, progress, pairs=pairs)
         given = "acts_a" if moments is None else "moments"
         with Meter(progress, "stitch", None, unit="step") as meter, named(moments=given):
             core, report = _core.stitch_fit(
-                found._core, alpha, tolerance, iterations, ridge, meter.part()
+                found._core, alpha, tolerance, iterations, ridge, method, objective, meter.part()
             )
         self = cls._wrap(core, metadata)
         self.report = fit_report(report)

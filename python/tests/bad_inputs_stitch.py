@@ -121,6 +121,32 @@ bad_numbers(
     None,
 )
 bad_numbers("Stitch.fit", "ridge", lambda v: Stitch.fit(A, B, ridge=v), -1.0, float("nan"), "1")
+for name, value in (("objective", "share"), ("method", "lasso")):
+    row(
+        "Stitch.fit",
+        lambda _, n=name, v=value: Stitch.fit(A, B, **{n: v}),
+        ValueError,
+        name,
+        value,
+        "expected",
+    )
+for method in ("ridge", "procrustes"):
+    row(
+        "Stitch.fit",
+        lambda _, m=method: Stitch.fit(A, B, method=m, objective="raw"),
+        ValueError,
+        "objective",
+        "raw",
+        "expected",
+    )
+row(
+    "Stitch.fit",
+    lambda _: Stitch.fit(A, B, method="procrustes", ridge=0.5),
+    ValueError,
+    "ridge",
+    "0.5",
+    "expected None",
+)
 bad_numbers(
     "Stitch.fit",
     "tolerance",

@@ -296,7 +296,7 @@ def test_a_damaged_model_is_one_line(pair, tmp_path, capsys):
 
 
 def test_a_perfect_fit_has_a_verdict():
-    zero = {"total": 0.0, "up_explained_variance": 1.0, "down_explained_variance": 1.0}
+    zero = {"scaled_total": 0.0, "up_explained_variance": 1.0, "down_explained_variance": 1.0}
     assert "nothing is left" in verdicts.objective(
-        {"before": zero, "after": zero, "held_out": zero}
+        {"before": zero, "after": zero, "held_out": zero, "minimised": "scaled_total"}
     )

@@ -66,7 +66,7 @@ def test_report_and_evaluate(rng: np.random.Generator) -> None:
     assert report.iterations >= 1
     assert (report.rank_a, report.rank_b) == (6, 9)
     assert report.warnings == ()
-    assert report.after.total <= report.before.total
+    assert report.after.scaled_total <= report.before.scaled_total
     for found in (report.after, stitch.evaluate(h_a, h_b)):
         up, down, a_round, b_round, total = objective(stitch, h_a, h_b, 1.0)
         np.testing.assert_allclose(
@@ -78,6 +78,15 @@ def test_report_and_evaluate(rng: np.random.Generator) -> None:
         assert found.alpha == 1.0
         variance = np.var(h_b.astype(np.float64), axis=0).mean()
         np.testing.assert_allclose(found.up_explained_variance, 1 - up / variance, rtol=1e-5)
+        np.testing.assert_allclose(found.variance_b, variance, rtol=1e-5)
+        shares = [up / variance, b_round / variance]
+        variance = np.var(h_a.astype(np.float64), axis=0).mean()
+        np.testing.assert_allclose(found.variance_a, variance, rtol=1e-5)
+        shares += [down / variance, a_round / variance]
+        np.testing.assert_allclose(found.scaled_total, sum(shares), rtol=1e-5)
+        np.testing.assert_allclose(
+            found.a_round_trip_explained_variance, 1 - a_round / variance, rtol=1e-5
+        )
     held_a, held_b = pair(np.random.default_rng(1))
     held = stitch.evaluate(held_a, held_b, alpha=0.5)
     np.testing.assert_allclose(held.total, objective(stitch, held_a, held_b, 0.5)[-1], rtol=1e-5)

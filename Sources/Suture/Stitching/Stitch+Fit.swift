@@ -2,43 +2,47 @@
 import Glibc
 import SutureNumerics
 
-/// What a fit did.
-public struct StitchReport: Sendable, Equatable {
-    /// Objective on the fitted rows, of the weights as delivered (float32): of the start, which is
-    /// least squares, and of the result.
-    public var before = StitchObjective()
-    public var after = StitchObjective()
-    /// Norm of the gradient at the end relative to that at P = 0, in coordinates in which the
-    /// activations are white: squared, tr(gᵀ S⁻¹ g) summed over both maps.
-    public var gradientNorm = 0.0
-    /// Ridge used, relative to the mean diagonal of each covariance.
-    public var ridge = 0.0
-    public var iterations = 0
-    public var converged = false
-    /// Numerical ranks of the two covariances.
-    public var rankA = 0
-    public var rankB = 0
-    /// A covariance has not full rank.
-    public var isRankDeficient = false
-    /// Fewer than ten tokens per dimension of the wider side.
-    public var hasFewTokens = false
-    public var seconds = 0.0
-}
-
 extension Stitch {
+    /// Which maps are fitted.
+    public enum Method: Sendable, CaseIterable {
+        /// Both directions together, with inversion terms (arXiv 2506.06609, eq. 1–3).
+        case joint
+        /// Each direction by itself: least squares with a ridge.
+        case ridge
+        /// One orthogonal map for both directions, and one number for each.
+        case procrustes
+
+        var name: String {
+            switch self {
+            case .joint: return "joint"
+            case .ridge: return "ridge"
+            case .procrustes: return "procrustes"
+            }
+        }
+    }
+
     /// Settings of a fit.
     public struct FitOptions: Sendable {
+        public var method: Method
+        /// Of the joint method: how its objective weighs the two streams.
+        public var form: ObjectiveForm
         /// Weight of the inversion terms. The paper uses 1.
         public var alpha: Double
         /// Stop when the relative decrease of a step and the relative gradient norm are below it. At
         /// 1e-4 the objective is within 1e-7 of its end, at 1e-5 within 1e-9 (measured).
         public var tolerance: Double
         public var maxIterations: Int
-        /// Added to the diagonals of the covariances, relative to their means. nil: none where the
-        /// covariances have full rank; else 1e-10, and directions without variance are left out.
+        /// Added to the diagonals of the covariances, relative to their means. nil: for the joint method
+        /// none where the covariances have full rank, else 1e-10, and directions without variance are
+        /// left out; for the ridge method that of the least generalised cross-validation error.
         public var ridge: Double?
 
-        public init(alpha: Double = 1, tolerance: Double = 1e-4, maxIterations: Int = 1000, ridge: Double? = nil) {
+        public init(
+            alpha: Double = 1, tolerance: Double = 1e-4, maxIterations: Int = 1000, ridge: Double? = nil,
+            method: Method = .joint, form: ObjectiveForm = .scaled
+        ) {
+            self.method = method
+            self.form = form
             self.alpha = alpha
             self.tolerance = tolerance
             self.maxIterations = maxIterations
@@ -46,8 +50,10 @@ extension Stitch {
         }
     }
 
-    /// The stitch that minimises the joint objective (arXiv 2506.06609, eq. 1–3) on the rows that
-    /// `moments` has seen, exactly: a stationary point reached by descent from least squares.
+    /// The stitch of the rows that `moments` has seen. By the joint method it minimises the objective of
+    /// arXiv 2506.06609, eq. 1–3, exactly: a stationary point reached by descent from least squares.
+    /// Errors of a stream are divided by its variance first (`ObjectiveForm.scaled`), unless the paper's
+    /// raw form is asked for. Maps are in the units of the activations either way.
     ///
     /// Computed in float64 and rounded to float32 at the end. The same moments give the same bits
     /// for any number of threads.
@@ -68,6 +74,9 @@ extension Stitch {
         if let ridge = options.ridge, !(ridge.isFinite && ridge >= 0) {
             throw SutureError.invalidArgument("ridge is \(ridge), expected a finite number of at least 0")
         }
+        guard options.ridge == nil || options.method != .procrustes else {
+            throw SutureError.invalidArgument("ridge is given, expected none for the procrustes method")
+        }
         guard moments.tokens >= 2 else {
             throw SutureError.invalidArgument("moments has seen \(moments.tokens) tokens, expected at least 2")
         }
@@ -82,24 +91,55 @@ extension Stitch {
     ) throws -> (stitch: Stitch, report: StitchReport) {
         let start = monotonicSeconds()
         var report = StitchReport()
-        let whitening = try StitchWhitening(moments, ridge: options.ridge, check)
-        report.ridge = whitening.ridge
-        (report.rankA, report.rankB) = (whitening.a.rank, whitening.b.rank)
-        report.isRankDeficient = whitening.a.rank < moments.dA || whitening.b.rank < moments.dB
+        (report.method, report.form) = (options.method, options.form)
         report.hasFewTokens = moments.tokens < 10 * UInt64(max(moments.dA, moments.dB))
+        var stitch: Stitch
+        switch options.method {
+        case .joint: stitch = try joint(moments, options, &report, check)
+        case .ridge: stitch = try ridge(moments, options, &report, check)
+        case .procrustes: stitch = try procrustes(moments, options, &report, check)
+        }
+        report.isRankDeficient = report.rankA < moments.dA || report.rankB < moments.dB
+        report.seconds = monotonicSeconds() - start
+        for (key, value) in report.metadata { stitch.metadata[key] = value }
+        return (stitch, report)
+    }
+
+    private static func joint(
+        _ moments: Moments, _ options: FitOptions, _ report: inout StitchReport, _ check: DetachedCheck
+    ) throws -> Stitch {
+        let whitening = try StitchWhitening(moments, ridge: options.ridge, check)
+        (report.ridgeA, report.ridgeB) = (whitening.ridge, whitening.ridge)
+        (report.rankA, report.rankB) = (whitening.a.rank, whitening.b.rank)
+
+        // The solver sees both streams with a mean variance of 1, so that its unknowns have no units;
+        // the paper's form is then a matter of weights.
+        let variances = moments.meanVariances
+        let scales = (a: variances.a.squareRoot(), b: variances.b.squareRoot())
+        var weights = (a: 1 / Double(moments.dA), b: 1 / Double(moments.dB))
+        if options.form == .raw {
+            weights = (weights.a * variances.a, weights.b * variances.b)
+            let ratio = scales.a / scales.b
+            report.hasUnlikeScales = max(ratio, 1 / ratio) > StitchReport.unlikeScales
+        }
+        let (a, b) = (try whitening.a.divided(by: scales.a), try whitening.b.divided(by: scales.b))
+        let cross = try moments.covariance(.ab)
+        try cross.scale(1 / (scales.a * scales.b))
 
         // The solver wants the side of fewer dimensions first.
         let swapped = moments.dA > moments.dB
-        let cross = try moments.covariance(.ab)
         let problem = try StitchProblem(
-            alpha: options.alpha, x: swapped ? whitening.b : whitening.a, y: swapped ? whitening.a : whitening.b,
+            alpha: options.alpha, x: swapped ? b : a, y: swapped ? a : b,
             cross: swapped ? try cross.transposed() : cross,
-            weights: (1 / Double(min(moments.dA, moments.dB)), 1 / Double(max(moments.dA, moments.dB))))
+            weights: swapped ? (x: weights.b, y: weights.a) : (x: weights.a, y: weights.b))
         try check.report(0, of: 0)
         func deliver(_ point: StitchPair) throws -> Stitch {
             let p = try DoubleMatrix.product(problem.x.whiten, point.p)
             let q = try DoubleMatrix.product(problem.y.whiten, point.q)
-            return try Stitch(up: swapped ? q : p, down: swapped ? p : q, centredOn: moments)
+            let (up, down) = swapped ? (q, p) : (p, q)
+            try up.scale(scales.b / scales.a)
+            try down.scale(scales.a / scales.b)
+            return try Stitch(up: up, down: down, centredOn: moments)
         }
         let leastSquares = StitchPair(p: try problem.kx.copy(), q: try problem.ky.copy())
         let first = try deliver(leastSquares)
@@ -109,8 +149,7 @@ extension Stitch {
             // Least squares is the solution.
             report.converged = true
             report.after = report.before
-            report.seconds = monotonicSeconds() - start
-            return (first.described(by: report), report)
+            return first
         }
         let solver = StitchSolver(
             problem: problem, tolerance: options.tolerance, maxIterations: options.maxIterations, check: check)
@@ -118,19 +157,19 @@ extension Stitch {
         report.iterations = solution.iterations
         report.converged = solution.converged
         report.gradientNorm = solution.gradientNorm
-        var last = try deliver(solution.point)
+        let last = try deliver(solution.point)
         report.after = try last.objective(on: moments, alpha: options.alpha)
-        if report.after.total > report.before.total {
+        if report.after.value(options.form) > report.before.value(options.form) {
             // Least squares was perfect (fewer tokens than dimensions) up to the rounding to float32.
-            (last, report.after) = (first, report.before)
+            report.after = report.before
+            return first
         }
-        report.seconds = monotonicSeconds() - start
-        return (last.described(by: report), report)
+        return last
     }
 
     /// Rounds the maps, and sets the biases that are best for the rounded maps: both directions take
     /// mean to mean.
-    private init(up: DoubleMatrix, down: DoubleMatrix, centredOn moments: Moments) throws {
+    init(up: DoubleMatrix, down: DoubleMatrix, centredOn moments: Moments) throws {
         let (upMatrix, downMatrix) = (try FloatMatrix(up), try FloatMatrix(down))
         let means = moments.means
         func bias(_ matrix: FloatMatrix, _ from: [Double], _ to: [Double]) throws -> FloatMatrix {
@@ -148,20 +187,6 @@ extension Stitch {
         for matrix in [upMatrix, upBias, downMatrix, downBias] where matrix.view.firstNonFinite() != nil {
             throw SutureError.numerical("the solution does not fit in float32; a larger ridge will help")
         }
-    }
-
-    private func described(by report: StitchReport) -> Stitch {
-        var result = self
-        let terms = report.after
-        result.metadata["tokens"] = .integer(Int64(terms.tokens))
-        result.metadata["alpha"] = .number(terms.alpha)
-        result.metadata["objective"] = .object([
-            ("up", .number(terms.up)), ("down", .number(terms.down)), ("a_round_trip", .number(terms.roundTripA)),
-            ("b_round_trip", .number(terms.roundTripB)), ("total", .number(terms.total)),
-            ("up_explained_variance", .number(terms.upExplainedVariance)),
-            ("down_explained_variance", .number(terms.downExplainedVariance)),
-        ])
-        return result
     }
 }
 

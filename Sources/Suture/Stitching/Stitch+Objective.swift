@@ -1,8 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 import SutureNumerics
 
+/// How the objective weighs the two streams.
+public enum ObjectiveForm: Sendable {
+    /// A stream's errors are divided by its mean variance per coordinate: four shares of unexplained
+    /// variance, whatever the units.
+    case scaled
+    /// Squared errors as they are (arXiv 2506.06609, eq. 3).
+    case raw
+}
+
 /// The terms of the stitching objective (arXiv 2506.06609, eq. 3): mean squared errors over tokens
-/// and coordinates.
+/// and coordinates, and the same as shares of the variance.
 public struct StitchObjective: Sendable, Equatable {
     public var alpha = 0.0
     /// MSE(up(h_A), h_B)
@@ -13,13 +22,33 @@ public struct StitchObjective: Sendable, Equatable {
     public var roundTripA = 0.0
     /// MSE(up(down(h_B)), h_B), before the factor alpha.
     public var roundTripB = 0.0
-    /// 1 - MSE / variance per coordinate; 0 where there is no variance to explain.
-    public var upExplainedVariance = 0.0
-    public var downExplainedVariance = 0.0
+    /// Mean variance per coordinate of each stream, in these rows.
+    public var varianceA = 0.0
+    public var varianceB = 0.0
     /// Rows the figures rest on.
     public var tokens: UInt64 = 0
 
+    /// 1 - MSE / variance per coordinate; 0 where there is no variance to explain.
+    public var upExplainedVariance: Double { Self.explained(up, varianceB) }
+    public var downExplainedVariance: Double { Self.explained(down, varianceA) }
+    public var roundTripAExplainedVariance: Double { Self.explained(roundTripA, varianceA) }
+    public var roundTripBExplainedVariance: Double { Self.explained(roundTripB, varianceB) }
+
+    /// The paper's eq. 3.
     public var total: Double { up + down + alpha * (roundTripA + roundTripB) }
+
+    /// The same sum of unexplained shares of variance.
+    public var scaledTotal: Double {
+        (1 - upExplainedVariance) + (1 - downExplainedVariance)
+            + alpha * ((1 - roundTripAExplainedVariance) + (1 - roundTripBExplainedVariance))
+    }
+
+    /// What a fit of this form minimises.
+    public func value(_ form: ObjectiveForm) -> Double { form == .raw ? total : scaledTotal }
+
+    private static func explained(_ error: Double, _ variance: Double) -> Double {
+        variance > 0 ? 1 - error / variance : 0
+    }
 }
 
 extension Stitch {
@@ -76,9 +105,7 @@ extension Stitch {
             }
             result.roundTripA = (try roundTrip(p, q, sa) + squares(aMean, means.a)) / Double(dA)
             result.roundTripB = (try roundTrip(q, p, sb) + squares(bMean, means.b)) / Double(dB)
-            let (varianceA, varianceB) = (sa.trace / Double(dA), sb.trace / Double(dB))
-            result.upExplainedVariance = varianceB > 0 ? 1 - result.up / varianceB : 0
-            result.downExplainedVariance = varianceA > 0 ? 1 - result.down / varianceA : 0
+            (result.varianceA, result.varianceB) = (sa.trace / Double(dA), sb.trace / Double(dB))
             return result
         }
     }

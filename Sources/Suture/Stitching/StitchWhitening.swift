@@ -10,6 +10,13 @@ struct StitchWhitening {
         /// W (d, rank)
         let whiten: DoubleMatrix
         let rank: Int
+
+        /// The same for x / scale, in the same memory.
+        func divided(by scale: Double) throws -> Side {
+            try colour.scale(1 / scale)
+            try whiten.scale(scale)
+            return self
+        }
     }
 
     let a: Side
@@ -30,18 +37,8 @@ struct StitchWhitening {
     /// - Throws: `invalidArgument` if a side is constant; `numerical` if a covariance with the given
     ///   ridge has no Cholesky factor.
     init(_ moments: Moments, ridge: Double?, _ check: DetachedCheck) throws {
-        let means = moments.means
-        let sides = [("h_a", Moments.Block.aa, means.a), ("h_b", .bb, means.b)]
-        var ranks: [Int] = []
-        for (name, block, mean) in sides {
-            let rank = try Self.rank(try moments.covariance(block), mean)
-            guard rank > 0 else {
-                throw SutureError.invalidArgument(
-                    "\(name) is the same in all \(moments.tokens) tokens, expected it to vary")
-            }
-            ranks.append(rank)
-            try check.report(0, of: 0)
-        }
+        let sides = Self.sides(of: moments)
+        let ranks = try Self.ranks(moments, check)
         let isFull = ranks[0] == moments.dA && ranks[1] == moments.dB
         self.ridge = ridge ?? (isFull ? 0 : Self.deficientRidge)
         var result: [Side] = []
@@ -64,6 +61,26 @@ struct StitchWhitening {
             try check.report(0, of: 0)
         }
         (a, b) = (result[0], result[1])
+    }
+
+    private static func sides(of moments: Moments) -> [(name: String, block: Moments.Block, mean: [Double])] {
+        let means = moments.means
+        return [("h_a", .aa, means.a), ("h_b", .bb, means.b)]
+    }
+
+    /// Numerical ranks of the covariances of A and B.
+    ///
+    /// - Throws: `invalidArgument` if a side is constant.
+    static func ranks(_ moments: Moments, _ check: DetachedCheck) throws -> [Int] {
+        try sides(of: moments).map { side in
+            let rank = try rank(try moments.covariance(side.block), side.mean)
+            guard rank > 0 else {
+                throw SutureError.invalidArgument(
+                    "\(side.name) is the same in all \(moments.tokens) tokens, expected it to vary")
+            }
+            try check.report(0, of: 0)
+            return rank
+        }
     }
 
     /// Spread of a coordinate that is constant up to the rounding of its mean.

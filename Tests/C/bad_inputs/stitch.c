@@ -140,6 +140,15 @@ static void fit_rows(void) {
     ROW(INVALID, "ridge|-1", "negative", FIT);
     config.ridge = NAN;
     ROW(INVALID, "ridge|nan", "NaN", FIT);
+    config.ridge = 0.5;
+    config.method = SUTURE_METHOD_PROCRUSTES;
+    ROW(INVALID, "ridge|procrustes", "a ridge for a method without", FIT);
+    config.has_ridge = 0;
+    config.method = (suture_stitch_method)3;
+    ROW(INVALID, "config->method|3", "unknown", FIT);
+    config.method = SUTURE_METHOD_JOINT;
+    config.objective = (suture_objective_form)7;
+    ROW(INVALID, "config->objective|7", "unknown", FIT);
 }
 
 void stitch_rows(void) {

@@ -97,6 +97,19 @@ def _fit_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--alpha", type=float, default=1.0, help="weight of the inversion terms (1)"
     )
+    parser.add_argument(
+        "--objective",
+        choices=("scaled", "raw"),
+        default="scaled",
+        help="divide each stream's errors by its variance, or take them as the paper does (scaled)",
+    )
+    parser.add_argument(
+        "--method",
+        choices=("joint", "ridge", "procrustes"),
+        default="joint",
+        help="both directions together, or one of two simpler maps to compare with (joint)",
+    )
+    parser.add_argument("--ridge", type=float, help="relative to mean variances (chosen)")
     parser.add_argument("--held-a", type=Path, help="held-out activations of A")
     parser.add_argument("--held-b", type=Path, help="held-out activations of B")
     parser.add_argument("--out", type=Path, required=True, help="stitch to write (.safetensors)")
@@ -129,6 +142,9 @@ def _fit(options: Namespace) -> dict[str, Any]:
         rows_a,
         inputs.rows(options.acts_b, layer_b, "layer-b"),
         alpha=options.alpha,
+        objective=options.objective,
+        method=options.method,
+        ridge=options.ridge,
         progress=not options.quiet,
     )
     for side, path, layer in (

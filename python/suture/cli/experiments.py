@@ -21,10 +21,11 @@ def _pair_options(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
 
 
-def _settings_options(parser: ArgumentParser | Any, settings: type[Any]) -> None:
-    """One option for each field of a settings class, lists taking several numbers."""
+def _settings_options(parser: ArgumentParser | Any, settings: type[Any], **defaults: Any) -> None:
+    """One option for each field of a settings class, lists taking several numbers; `defaults` stand
+    in place of the fields' own."""
     for field in fields(settings):
-        default: Any = field.default
+        default: Any = defaults.get(field.name, field.default)
         several = isinstance(default, tuple)
         example = default[0] if several else default
         shown = " ".join(map(str, default)) if several else str(default)
@@ -34,7 +35,7 @@ def _settings_options(parser: ArgumentParser | Any, settings: type[Any]) -> None
             f"--{field.name.replace('_', '-')}",
             type=type(example) if isinstance(example, (float, str)) else int,
             nargs="+" if several else None,
-            default=field.default,
+            default=default,
             help=f"({shown})",
         )
 
@@ -105,7 +106,7 @@ def paper_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--only", nargs="+", metavar="NAME", choices=EXPERIMENTS, help=", ".join(EXPERIMENTS)
     )
-    _settings_options(parser, Settings)
+    _settings_options(parser, Settings, objective="raw")
 
 
 def paper(options: Namespace) -> dict[str, Any]:
@@ -137,7 +138,9 @@ def paper_commands() -> dict[str, Command]:
             _pair_options(parser)
             own = parser.add_argument_group("this experiment")
             _settings_options(own, module.Settings)
-            _settings_options(parser.add_argument_group("models, tokens, SAEs"), Settings)
+            common = parser.add_argument_group("models, tokens, SAEs")
+            # The paper's own form, for what is compared with the paper.
+            _settings_options(common, Settings, objective="raw")
 
         def run(options: Namespace) -> dict[str, Any]:
             from suture import paper

@@ -204,7 +204,9 @@ def _ground(
         import_module("matplotlib")
         from suture.paper.ground import Ground
         from suture.report.settings import Settings
-    return Ground(model_a, model_b, texts, held_out, out, common or Settings(), progress)
+    return Ground(
+        model_a, model_b, texts, held_out, out, common or Settings(objective="raw"), progress
+    )
 
 
 def _run(

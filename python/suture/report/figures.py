@@ -92,7 +92,8 @@ def transfer(table2: list[dict[str, Any]]) -> str:
 
 
 def objective(stitch: dict[str, Any]) -> str:
-    """The four terms: least squares, the fit, and the fit on held-out rows."""
+    """The four terms, as shares of their stream's variance: least squares, the fit, and the fit on
+    held-out rows."""
     terms = [
         ("up", "A→B"),
         ("down", "B→A"),
@@ -109,11 +110,11 @@ def objective(stitch: dict[str, Any]) -> str:
         axes = drawing.subplots()
         width = 0.27
         for offset, (key, label, color) in enumerate(series):
-            values = [stitch[key][term] for term, _ in terms]
+            values = [1 - stitch[key][f"{term}_explained_variance"] for term, _ in terms]
             positions = np.arange(len(terms)) + (offset - 1) * width
             axes.bar(positions, values, width, label=label, color=color)
         axes.set_xticks(range(len(terms)), [label for _, label in terms])
-        axes.set_ylabel("mean squared error")
+        axes.set_ylabel("variance not explained")
         axes.legend(frameon=False, loc="upper right", fontsize=10)
         axes.margins(y=0.25)
         return svg(drawing, "Terms of the stitching objective before and after the fit")

@@ -189,6 +189,7 @@ class Pair:
                 self._rows(train, "a", settings.stitch_tokens),
                 self._rows(train, "b", settings.stitch_tokens),
                 alpha=settings.alpha,
+                objective=settings.objective,
                 progress=self.progress,
             )
             stitch.metadata |= {
@@ -203,12 +204,14 @@ class Pair:
             )
             report = stitch.report
             assert report is not None
-            return asdict(report) | {"held_out": asdict(held_out)}
+            minimised = "scaled_total" if settings.objective == "scaled" else "total"
+            return asdict(report) | {"held_out": asdict(held_out), "minimised": minimised}
 
         depends = {
             "train": train.key,
             "held": held.key,
             "alpha": settings.alpha,
+            "objective": settings.objective,
             "tokens": settings.stitch_tokens,
         }
         return self.steps.run("stitch", "Fitting the stitch", depends, compute)

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal, get_args
+
+Objective = Literal["scaled", "raw"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class PairSettings:
     held_out_tokens: int = 200_000
     #: Weight of the stitch's inversion terms.
     alpha: float = 1.0
+    #: "scaled" divides each stream's errors by its variance, "raw" is the paper's (``Stitch.fit``).
+    objective: Objective = "scaled"
     k: int = 32
     #: Tokens a SAE is trained on.
     sae_tokens: int = 2_000_000
@@ -40,6 +45,8 @@ class PairSettings:
             at_least(name, getattr(self, name), 1)
         if not 0 <= self.alpha < math.inf:
             raise ValueError(f"alpha is {self.alpha}, expected a finite number of at least 0")
+        if self.objective not in get_args(Objective):
+            raise ValueError(f"objective is {self.objective!r}, expected 'scaled' or 'raw'")
 
 
 @dataclass(frozen=True)

@@ -64,17 +64,19 @@ def transfer(table2: list[dict[str, Any]]) -> str:
 
 def objective(stitch: dict[str, Any]) -> str:
     """Whether the fit generalises, and what the inversion penalty bought."""
-    before, after, held = (stitch[key] for key in ("before", "after", "held_out"))
-    if not (before["total"] > 0 and after["total"] > 0):
+    fits = [stitch[key] for key in ("before", "after", "held_out")]
+    before, after, held = (fit[stitch["minimised"]] for fit in fits)
+    up, down = (fits[2][f"{way}_explained_variance"] for way in ("up", "down"))
+    if not (before > 0 and after > 0):
         return "The two residual streams are affine images of each other: nothing is left to fit."
-    gain = 1 - after["total"] / before["total"]
-    gap = held["total"] / after["total"] - 1
+    gain = 1 - after / before
+    gap = held / after - 1
     generalises = "it does not overfit" if gap < 0.1 else "a gap worth knowing"
     return (
         f"The exact joint fit lowers the objective by {gain:.1%} against separate least-squares "
         f"maps; on held-out rows it is {gap:+.1%} from the fitted value: {generalises}. "
-        f"A linear map explains {held['up_explained_variance']:.0%} of B's held-out variance from "
-        f"A, and {held['down_explained_variance']:.0%} of A's from B."
+        f"A linear map explains {up:.0%} of B's held-out variance from A, and {down:.0%} of A's "
+        "from B."
     )
 
 

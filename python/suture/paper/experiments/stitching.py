@@ -62,7 +62,12 @@ def _alphas(ground: Ground, settings: Settings) -> list[dict[str, Any]]:
         held_out = moments("held_out", None)
         found = []
         for alpha in settings.alphas:
-            stitch = suture.Stitch.fit(moments=fit, alpha=alpha, progress=ground.progress)
+            stitch = suture.Stitch.fit(
+                moments=fit,
+                alpha=alpha,
+                objective=ground.settings.objective,
+                progress=ground.progress,
+            )
             assert stitch.report is not None
             found.append(
                 {
@@ -75,6 +80,7 @@ def _alphas(ground: Ground, settings: Settings) -> list[dict[str, Any]]:
 
     depends = ground.key("fit", "held_out") | {
         "alphas": list(settings.alphas),
+        "objective": ground.settings.objective,
         "tokens": ground.settings.stitch_tokens,
     }
     fits: list[dict[str, Any]] = ground.steps.run(
