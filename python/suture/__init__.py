@@ -27,6 +27,7 @@ from .evaluation import Evaluation
 from .features import pool, select_features
 from .library import CPUInfo, cpu_info, set_threads
 from .moments import Moments
+from .pairing import Pairing
 from .probe import Probe, ProbeReport
 from .refit import RefitReport, refit_decoder
 from .reports import FitReport, Objective, SutureWarning
@@ -51,6 +52,7 @@ __all__ = [
     "Moments",
     "NumericalError",
     "Objective",
+    "Pairing",
     "Probe",
     "ProbeReport",
     "RefitReport",

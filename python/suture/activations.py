@@ -3,17 +3,17 @@
 
 Needs numpy only. `suture.models.extract` makes them; `Activations.open` reads a folder back.
 
-Layout of a folder (format version 1)::
+Layout of a folder (format version 2; version 1 had the first three index folders only)::
 
     manifest.json            written last: a folder without it is not a set of activations
     layer_03/00000.npy ...   (rows of the shard, d) float32, float16, or bfloat16 as 2-byte voids
-    token_ids/00000.npy ...  (rows of the shard,) int32; positions/ and sequence/ likewise
+    token_ids/00000.npy ...  (rows of the shard,) int32; positions/, sequence/ and text/ likewise
+    ends/00000.npy ...       (rows of the shard,) int64; begins/ and starts/ likewise
+    generated/00000.npy ...  (rows of the shard,) bool, where it is known
 """
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -22,18 +22,18 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Activations", "Shards", "as_float32", "check_paired"]
+from ._folders import (
+    INDEX_TYPES,
+    STORED_DTYPES,
+    check_shard,
+    layer_name,
+    load_shard,
+    read_manifest,
+    shard_path,
+)
+from .pairing import Pairing, align_rows, check_paired, index_array
 
-FORMAT = "suture-activations"
-FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
-INDEX_NAMES = ("token_ids", "positions", "sequence")
-# numpy has no bfloat16: np.save of an ml_dtypes.bfloat16 array writes 2-byte voids, and so do we.
-STORED_DTYPES: Mapping[str, np.dtype[Any]] = {
-    "float32": np.dtype("<f4"),
-    "float16": np.dtype("<f2"),
-    "bfloat16": np.dtype("V2"),
-}
+__all__ = ["Activations", "Shards", "as_float32", "check_paired"]
 
 
 def as_float32(block: Any) -> npt.NDArray[np.float32]:
@@ -58,10 +58,17 @@ class Shards(Sequence[Any]):
 
     In memory it has one array; from a folder it opens each shard as a read-only memory map when
     that shard is reached.
+
+    Attributes:
+        activations: the `Activations` whose rows these are, all of them and in order; None where
+            that is not known, as of a slice.
     """
 
-    def __init__(self, blocks: Sequence[Any] | Sequence[Path]) -> None:
+    def __init__(
+        self, blocks: Sequence[Any] | Sequence[Path], activations: Activations | None = None
+    ) -> None:
         self._blocks = blocks
+        self.activations = activations
 
     def __len__(self) -> int:
         return len(self._blocks)
@@ -74,7 +81,7 @@ class Shards(Sequence[Any]):
         if isinstance(index, slice):
             return Shards(self._blocks[index])
         block = self._blocks[index]
-        return _load(block) if isinstance(block, Path) else block
+        return load_shard(block) if isinstance(block, Path) else block
 
     def __repr__(self) -> str:
         return f"Shards({len(self)} blocks)"
@@ -90,6 +97,14 @@ class Activations:
         token_ids, positions, sequence: (N,) int32; the token of each row, its position in the
             sequence it was read in (the first token, BOS where there is one, is 0), and the
             number of that sequence.
+        text: (N,) int32; the number of the text that the row is from, as they were passed to
+            `extract`, empty ones counted. A long text has several sequences. What has a label for
+            each text goes by this.
+        begins, ends: (N,) int64; the bytes of the UTF-8 text where the token begins (white space
+            before it left out) and ends; -1 where that is unknown or within a character.
+        starts: (N,) int64; the byte of the text from which on the model had read it; -1: unknown.
+        generated: (N,) bool; whether a model wrote the token, as `extract` was told.
+        index: the names of those of these arrays that are known.
         metadata: model name and configuration, settings of the extraction.
         path: the folder, or None in memory.
 
@@ -110,11 +125,16 @@ class Activations:
         token_ids: npt.ArrayLike,
         positions: npt.ArrayLike | None = None,
         sequence: npt.ArrayLike | None = None,
+        text: npt.ArrayLike | None = None,
+        begins: npt.ArrayLike | None = None,
+        ends: npt.ArrayLike | None = None,
+        starts: npt.ArrayLike | None = None,
+        generated: npt.ArrayLike | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         if not rows:
             raise ValueError("rows: got no layer, expected a mapping of layer to an (N, d) array")
-        tokens = _index("token_ids", token_ids, None)
+        tokens = index_array("token_ids", token_ids, None)
         shapes = {layer: tuple(block.shape) for layer, block in rows.items()}
         first = next(iter(shapes.values()))
         for layer, shape in shapes.items():
@@ -129,11 +149,21 @@ class Activations:
         self.metadata: dict[str, Any] = dict(metadata or {})
         self.dtype: str = _dtype_name(rows[self.layers[0]])
         self._rows = len(tokens)
-        self._shards = {layer: Shards([rows[layer]]) for layer in self.layers}
-        self._indices: dict[str, npt.NDArray[np.int32]] = {"token_ids": tokens}
-        for name, values in (("positions", positions), ("sequence", sequence)):
+        self._blocks: dict[int, Sequence[Any]] = {layer: [rows[layer]] for layer in self.layers}
+        self._indices: dict[str, npt.NDArray[Any]] = {"token_ids": tokens}
+        given = {
+            "positions": positions,
+            "sequence": sequence,
+            "text": text,
+            "begins": begins,
+            "ends": ends,
+            "starts": starts,
+            "generated": generated,
+        }
+        for name, values in given.items():
             if values is not None:
-                self._indices[name] = _index(name, values, len(tokens))
+                self._indices[name] = index_array(name, values, len(tokens))
+        self.index: tuple[str, ...] = tuple(self._indices)
 
     @classmethod
     def open(cls, folder: str | Path) -> Activations:
@@ -159,18 +189,19 @@ class Activations:
         self.dtype = manifest["dtype"]
         self.d = manifest["d"]
         self.metadata = manifest["metadata"]
+        self.index = tuple(manifest["index"])
         self._indices = {}
         shard_rows: list[int] = manifest["shards"]
         self._rows = sum(shard_rows)
         for number, rows in enumerate(shard_rows):
             for layer in self.layers:
                 expected = ((rows, self.d), STORED_DTYPES[self.dtype])
-                _check_shard(shard_path(path, layer_name(layer), number), *expected)
-            for name in INDEX_NAMES:
-                _check_shard(shard_path(path, name, number), (rows,), np.dtype("<i4"))
+                check_shard(shard_path(path, layer_name(layer), number), *expected)
+            for name in self.index:
+                check_shard(shard_path(path, name, number), (rows,), INDEX_TYPES[name])
         numbers = range(len(shard_rows))
-        self._shards = {
-            layer: Shards([shard_path(path, layer_name(layer), number) for number in numbers])
+        self._blocks = {
+            layer: [shard_path(path, layer_name(layer), number) for number in numbers]
             for layer in self.layers
         }
         return self
@@ -179,7 +210,7 @@ class Activations:
         return self._rows
 
     def __contains__(self, layer: object) -> bool:
-        return layer in self._shards
+        return layer in self._blocks
 
     def __iter__(self) -> Iterator[Any]:
         # Without it Python would walk acts[0], acts[1], ... and take layers for rows.
@@ -195,9 +226,9 @@ class Activations:
         >>> sum(len(block) for block in acts.shards(0))
         3
         """
-        if layer not in self._shards:
+        if layer not in self._blocks:
             raise KeyError(f"layer: {layer!r}, expected one of {list(self.layers)}")
-        return self._shards[layer]
+        return Shards(self._blocks[layer], self)
 
     layer = shards
 
@@ -218,16 +249,63 @@ class Activations:
     def sequence(self) -> npt.NDArray[np.int32]:
         return self._read_index("sequence")
 
-    def _read_index(self, name: str) -> npt.NDArray[np.int32]:
+    @cached_property
+    def text(self) -> npt.NDArray[np.int32]:
+        return self._read_index("text")
+
+    @cached_property
+    def begins(self) -> npt.NDArray[np.int64]:
+        return self._read_index("begins")
+
+    @cached_property
+    def ends(self) -> npt.NDArray[np.int64]:
+        return self._read_index("ends")
+
+    @cached_property
+    def starts(self) -> npt.NDArray[np.int64]:
+        return self._read_index("starts")
+
+    @cached_property
+    def generated(self) -> npt.NDArray[np.bool_]:
+        return self._read_index("generated")
+
+    def _read_index(self, name: str) -> npt.NDArray[Any]:
         if name in self._indices:
             return self._indices[name]
-        if self.path is None:
-            raise AttributeError(f"{name}: these activations were made without it")
-        first = Shards([shard_path(self.path, name, i) for i in range(len(self._any_shards()))])
-        return np.concatenate([np.asarray(block) for block in first])
+        if self.path is None or name not in self.index:
+            raise AttributeError(
+                f"{name}: these activations were made without it, expected one of "
+                f"{', '.join(self.index)}"
+            )
+        count = len(self._blocks[self.layers[0]])
+        blocks = Shards([shard_path(self.path, name, number) for number in range(count)])
+        return np.concatenate([np.asarray(block) for block in blocks])
 
-    def _any_shards(self) -> Shards:
-        return self._shards[self.layers[0]]
+    def pairs_with(self, other: Activations, *, strict: bool = False) -> Pairing:
+        """The rows of these activations and of `other` that belong together: the same tokens in the
+        same order, else the last token of each side at every place of a text at which tokens of
+        both end, where both models had read that text from the same byte on.
+
+        Args:
+            other: activations of another model on the same texts; its tokenizer may be another.
+            strict: leave out pairs whose tokens do not also begin at one place.
+
+        Returns:
+            A `Pairing`, which is `pairs=` for `Moments`, `Stitch.fit`, `svcca` and others.
+
+        Raises:
+            ValueError: the tokens differ, and text, ends or starts are not known of both; no pair
+                is found.
+
+        >>> rows = np.zeros((3, 2), np.float32)
+        >>> known = dict(text=[0, 0, 0], starts=[0, 0, 0])
+        >>> a = Activations({0: rows}, token_ids=[5, 6, 7], ends=[1, 3, 5], **known)
+        >>> b = Activations({0: rows}, token_ids=[1, 2, 3], ends=[2, 3, 5], **known)
+        >>> rows_a, rows_b = a.pairs_with(b)
+        >>> rows_a.tolist(), rows_b.tolist()
+        ([1, 2], [1, 2])
+        """
+        return align_rows(self, other, strict)
 
     def __repr__(self) -> str:
         name = self.metadata.get("model")
@@ -239,66 +317,14 @@ class Activations:
         )
 
 
-def check_paired(a: Any, b: Any) -> None:
-    """Refuse two sets of activations whose rows are not the same tokens in the same order.
+def text_numbers(acts: Activations) -> npt.NDArray[np.int32]:
+    """The number of the text of each row; of the sequence, in activations that do not know texts.
 
-    Takes `Activations`, anything else with `token_ids`, or (N,) arrays of token ids. Positions
-    are compared as well where both sides know them, for the same token read in another context
-    is another row.
-
-    Raises:
-        ValueError: names the first row that differs and what each side holds there.
-
-    >>> check_paired([5, 6, 7], [5, 6, 7])
-    >>> check_paired([5, 6, 7], [5, 9, 7])
-    Traceback (most recent call last):
-    ValueError: b: token id 9 in row 1, expected 6 as in a: the rows of a pair must be ...
+    >>> text_numbers(Activations({0: np.ones((2, 4))[:, :2].astype("f4")}, token_ids=[5, 6],
+    ...     sequence=[0, 1])).tolist()
+    [0, 1]
     """
-    sides = [_index(n, getattr(x, "token_ids", x), None) for n, x in (("a", a), ("b", b))]
-    hint = (
-        "the rows of a pair must be the same tokens in the same order; "
-        "extract both models from the same texts with the same tokenizer, context and mask"
-    )
-    row = _first_difference(*sides)
-    if row is not None:
-        raise ValueError(
-            f"b: token id {sides[1][row]} in row {row}, expected {sides[0][row]} as in a: {hint}"
-        )
-    if len(sides[0]) != len(sides[1]):
-        raise ValueError(f"b: {len(sides[1])} rows, expected {len(sides[0])} as in a: {hint}")
-    places = [_optional(x, "positions") for x in (a, b)]
-    if places[0] is not None and places[1] is not None:
-        row = _first_difference(places[0], places[1])
-        if row is not None:
-            raise ValueError(
-                f"b: position {places[1][row]} in row {row}, expected {places[0][row]} "
-                f"as in a: {hint}"
-            )
-
-
-def _first_difference(a: npt.NDArray[np.int32], b: npt.NDArray[np.int32]) -> int | None:
-    shared = min(len(a), len(b))
-    differing = np.flatnonzero(a[:shared] != b[:shared])
-    return int(differing[0]) if len(differing) else None
-
-
-def _optional(x: Any, name: str) -> npt.NDArray[np.int32] | None:
-    try:
-        values = getattr(x, name)
-    except AttributeError:
-        return None
-    return None if values is None else _index(name, values, None)
-
-
-def _index(name: str, values: npt.ArrayLike, rows: int | None) -> npt.NDArray[np.int32]:
-    array = np.asarray(values)
-    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-        raise ValueError(
-            f"{name}: shape {array.shape}, dtype {array.dtype}, expected one-dimensional integers"
-        )
-    if rows is not None and len(array) != rows:
-        raise ValueError(f"{name}: {len(array)} values, expected {rows}, one for each row")
-    return array.astype(np.int32, copy=False)
+    return acts.text if "text" in acts.index else acts.sequence
 
 
 def _dtype_name(block: Any) -> str:
@@ -307,84 +333,3 @@ def _dtype_name(block: Any) -> str:
         if name in (known, str(stored)):
             return known
     raise ValueError(f"rows: dtype {name}, expected one of {', '.join(STORED_DTYPES)}")
-
-
-def layer_name(layer: int) -> str:
-    """Name of a layer's folder: `layer_03`."""
-    return f"layer_{layer:02d}"
-
-
-def shard_path(folder: Path, stream: str, number: int) -> Path:
-    """Path of one shard of a stream (`layer_03`, `token_ids`, ...)."""
-    return folder / stream / f"{number:05d}.npy"
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The checked manifest of a folder of activations."""
-    path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(
-            f"folder: {folder} has no {MANIFEST}, expected a folder that an extraction "
-            "finished writing"
-        ) from None
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error})") from None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise ValueError(f"{path}: not a manifest of activations, expected format {FORMAT!r}")
-    if manifest.get("version") != FORMAT_VERSION:
-        raise ValueError(
-            f"{path}: format version {manifest.get('version')!r}, expected {FORMAT_VERSION}"
-        )
-    shards, layers = manifest.get("shards"), manifest.get("layers")
-    checks = {
-        "layers": _whole_numbers(layers, 0),
-        "shards": _whole_numbers(shards, 1),
-        "d": _whole_numbers([manifest.get("d")], 1),
-        "dtype": manifest.get("dtype") in STORED_DTYPES,
-        "metadata": isinstance(manifest.get("metadata"), dict),
-    }
-    for key, sound in checks.items():
-        if not sound:
-            raise ValueError(f"{path}: {key} is {manifest.get(key)!r}, which is not valid")
-    return manifest
-
-
-def _whole_numbers(values: Any, least: int) -> bool:
-    return (
-        isinstance(values, list)
-        and len(values) > 0
-        and all(type(value) is int and value >= least for value in values)
-    )
-
-
-def _check_shard(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    try:
-        with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            if version != (1, 0):
-                raise ValueError(f"npy version {version}, expected (1, 0)")
-            found_shape, fortran, found_dtype = np.lib.format.read_array_header_1_0(file)
-            offset = file.tell()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: the shard is missing") from None
-    except ValueError as error:
-        raise OSError(f"{path}: no readable .npy header ({error}): cut short or damaged") from None
-    if (found_shape, fortran, found_dtype) != (shape, False, dtype):
-        raise ValueError(
-            f"{path}: {found_dtype} of shape {found_shape}, expected {dtype} of shape {shape}"
-        )
-    expected = offset + math.prod(shape) * dtype.itemsize
-    size = path.stat().st_size
-    if size != expected:
-        raise OSError(f"{path}: {size} bytes, expected {expected}: the shard is cut short")
-
-
-def _load(path: Path) -> Any:
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: the shard is missing") from None
-    except ValueError as error:
-        raise OSError(f"{path}: cannot be mapped ({error}): cut short or damaged") from None

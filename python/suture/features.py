@@ -15,7 +15,9 @@ from ._inputs import Acts, Stream, output
 from ._progress import Meter, Progress
 from ._samples import Samples, core_samples, labels
 from ._training_data import whole_rows
+from .activations import text_numbers
 from .codes import SparseCodes, _numbers
+from .pairing import owner_of
 
 __all__ = ["pool", "select_features"]
 
@@ -101,7 +103,8 @@ def pool(
         X: (N, d) activations, one row a token, or `SparseCodes`. Of activations (batch, position,
             d) with neither `sample` nor `offsets`, each of the batch is a sample.
         sample: (N,) whole numbers: the sample of each token, 0 to S - 1, in any order;
-            `Activations.sequence` is such a vector. A negative one leaves its token out.
+            `Activations.text` is such a vector, and is taken where X is `Activations` (or their
+            shards) that know it. A negative one leaves its token out.
         offsets: (S + 1,) in place of `sample`: sample s has the tokens offsets[s] to
             offsets[s + 1] - 1.
         mask: (N,) truth values: False leaves a token out (padding, special tokens).
@@ -123,6 +126,10 @@ def pool(
     >>> suture.pool(codes, offsets=[0, 2]).to_dense().tolist()
     [[0.0, 1.5, 0.5, 0.0]]
     """
+    if sample is None and offsets is None and (known := owner_of(X)) is not None:
+        sample = text_numbers(known)
+        if samples is None:
+            samples = known.metadata.get("texts")
     if isinstance(X, SparseCodes):
         owner, count = _owners(len(X), None, sample, offsets, mask, samples)
         with Meter(progress, "pooling", len(X)) as meter, named(codes="X"):

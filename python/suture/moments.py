@@ -14,6 +14,7 @@ from ._arguments import instance, integer, named
 from ._inputs import Acts, Stream
 from ._pairs import Pairs, paired_blocks
 from ._progress import Meter, Progress
+from .pairing import owner_of, refuse_unpaired
 
 __all__ = ["Moments"]
 
@@ -75,6 +76,7 @@ class Moments:
             return
         a = Stream(acts_a, "acts_a", None if d_a is None else (integer("d_a", d_a, 1), "d_a"))
         b = Stream(acts_b, "acts_b", None if d_b is None else (integer("d_b", d_b, 1), "d_b"))
+        check_tokens(acts_a, acts_b, pairs)
         self._core = _gather(a, b, progress, pairs)
 
     @classmethod
@@ -97,6 +99,7 @@ class Moments:
         """
         d_a, d_b, _ = self._core.info()
         a, b = Stream(acts_a, "acts_a", (d_a, "d_a")), Stream(acts_b, "acts_b", (d_b, "d_b"))
+        check_tokens(acts_a, acts_b, pairs)
         _gather(a, b, progress, pairs, self._core)
         return self
 
@@ -253,4 +256,13 @@ def moments_of(
             raise TypeError(f"{name} is None, expected activations (or moments as acts_a)")
     a = Stream(acts_a, "acts_a", d and (d[0], "d_a"))
     b = Stream(acts_b, "acts_b", d and (d[1], "d_b"))
+    check_tokens(acts_a, acts_b, pairs)
     return Moments._wrap(_gather(a, b, progress, pairs))
+
+
+def check_tokens(acts_a: Acts, acts_b: Acts, pairs: Pairs) -> None:
+    """Refuses two `Activations`, or blocks of them, whose tokens differ, unless `pairs` says which
+    rows go together."""
+    a, b = owner_of(acts_a), owner_of(acts_b)
+    if pairs is None and a is not None and b is not None and a is not b:
+        refuse_unpaired(a, b, "acts_a", "acts_b")

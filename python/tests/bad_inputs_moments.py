@@ -298,6 +298,65 @@ for alias in ("shards", "layer"):
         "expected",
     )
 row("Activations.__getitem__", lambda _: activations()[5], KeyError, "layer", "5", "expected")
+
+
+def known(ends: list[int], **more: list[int]) -> suture.Activations:
+    """Activations of one text."""
+    count = len(ends)
+    given = {"text": [0] * count, "starts": [0] * count, "ends": ends, "begins": ends} | more
+    return suture.Activations({0: np.zeros((count, 2), np.float32)}, token_ids=ends, **given)
+
+
+PAIRS_WITH = "Activations.pairs_with"
+row(PAIRS_WITH, lambda _: known([1]).pairs_with(None), TypeError, "other", "NoneType", "expected")
+row(
+    PAIRS_WITH,
+    lambda _: known([1]).pairs_with(known([2])),
+    ValueError,
+    "other",
+    "no end of a token is shared",
+    "expected activations of the same texts",
+)
+row(
+    PAIRS_WITH,
+    lambda _: known([1, 4]).pairs_with(known([4], starts=[2])),
+    ValueError,
+    "other",
+    "1 in windows that begin at different places",
+    "extract_pair",
+)
+row(
+    PAIRS_WITH,
+    lambda _: known([1]).pairs_with(
+        suture.Activations({0: np.zeros((1, 2), np.float32)}, token_ids=[7])
+    ),
+    ValueError,
+    "other",
+    "text, ends, starts not known",
+    "expected activations with",
+)
+for target, call in (
+    ("Moments", Moments),
+    ("Stitch.fit", Stitch.fit),
+    ("svcca", suture.svcca),
+    ("Moments.update", lambda a, b: Moments(d_a=2, d_b=2).update(a, b)),
+):
+    row(
+        target,
+        lambda _, c=call: c(known([1, 2, 3]), known([2, 3, 5])),
+        ValueError,
+        "acts_b: token id 2 in row 0, expected 1 as in acts_a",
+        "2 pairs: 66.7 % of A's rows",
+        "pairs=acts_a.pairs_with(acts_b)",
+    )
+    row(
+        target,
+        lambda _, c=call: c(known([1, 2]).shards(0), known([1, 2, 3]).shards(0)),
+        ValueError,
+        "acts_b",
+        "3 rows",
+        "expected 2",
+    )
 row(
     "check_paired",
     lambda _: suture.check_paired([1, 2], [1, 3]),

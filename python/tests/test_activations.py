@@ -6,12 +6,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import suture.activations
+import suture
 from suture.activations import Activations, as_float32, check_paired
 
 
@@ -108,7 +109,7 @@ def test_shard_of_another_shape_is_named(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"format": "else"}, "not a manifest of activations"),
-        ({"version": 2}, "format version 2, expected 1"),
+        ({"version": 3}, "format version 3, expected 1 to 2"),
         ({"shards": [3, -1]}, r"shards is \[3, -1\]"),
         ({"shards": []}, r"shards is \[\]"),
         ({"layers": ["../x"]}, "layers is"),
@@ -187,9 +188,98 @@ def test_pairs() -> None:
         check_paired([0.5], [1])
 
 
-def test_module_needs_no_torch() -> None:
-    code = (
-        "import sys, runpy; sys.modules['torch'] = None; "
-        f"runpy.run_path({suture.activations.__file__!r})"
+def test_a_folder_of_version_2(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    text, ends = np.array([0, 0, 0, 2, 2], np.int32), np.array([1, 3, -1, 2, 9], np.int64)
+    generated = ends > 2
+    for name, values in (("text", text), ("ends", ends), ("generated", generated)):
+        (tmp_path / name).mkdir()
+        for number, block in enumerate(np.split(values, [3])):
+            np.save(tmp_path / name / f"{number:05d}.npy", block)
+    index = ["token_ids", "positions", "sequence", "text", "ends", "generated"]
+    edit_manifest(tmp_path, version=2, index=index)
+    acts = Activations.open(tmp_path)
+    assert acts.index == tuple(index)
+    np.testing.assert_array_equal(acts.text, text)
+    np.testing.assert_array_equal(acts.ends, ends)
+    assert acts.ends.dtype == np.int64
+    np.testing.assert_array_equal(acts.generated, generated)
+    with pytest.raises(AttributeError, match="begins: these activations were made without it"):
+        _ = acts.begins
+    # Means of texts, not of sequences: text 1 has no token.
+    with pytest.raises(ValueError, match="1"):
+        suture.pool(acts.shards(3))
+    np.save(tmp_path / "ends" / "00001.npy", ends[:1])
+    with pytest.raises(ValueError, match="int64 of shape"):
+        Activations.open(tmp_path)
+    edit_manifest(tmp_path, index=["token_ids"])
+    with pytest.raises(ValueError, match="index is"):
+        Activations.open(tmp_path)
+
+
+def test_a_folder_of_version_1_knows_no_texts(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    acts = Activations.open(tmp_path)
+    assert acts.index == ("token_ids", "positions", "sequence")
+    with pytest.raises(AttributeError, match="text: these activations were made without"):
+        _ = acts.text
+
+
+def aligned(
+    ends: list[int], text: list[int] | None = None, starts: list[int] | None = None, shift: int = 0
+) -> Activations:
+    rows = np.arange(len(ends) * 3, dtype=np.float32).reshape(-1, 3)
+    return Activations(
+        {4: rows},
+        token_ids=[end + shift for end in ends],
+        text=[0] * len(ends) if text is None else text,
+        ends=ends,
+        begins=[end - 1 for end in ends],
+        starts=[0] * len(ends) if starts is None else starts,
     )
+
+
+def test_pairs_by_text_and_end() -> None:
+    a = aligned([2, 5, -1, 9, 3, 4], [0, 0, 0, 0, 1, 1])
+    b = aligned([1, 2, 5, 9, 4, 4], [0, 0, 0, 0, 1, 2], shift=100)
+    pairing = a.pairs_with(b)
+    assert pairing.rows_a.tolist() == [0, 1, 3, 5]
+    assert pairing.rows_b.tolist() == [1, 2, 3, 4]
+    assert (pairing.kept_a, pairing.kept_b) == (4 / 6, 4 / 6)
+    assert pairing.one_to_one == 1.0
+    moments = suture.Moments(a, b, pairs=pairing)
+    assert moments.tokens == 4
+    np.testing.assert_allclose(moments.mean_a, a[4][pairing.rows_a].mean(0))
+    with pytest.raises(ValueError, match=r"acts_a\.pairs_with\(acts_b\)"):
+        suture.Moments(a, b)
+
+
+def test_ends_in_unlike_windows_are_apart() -> None:
+    a = aligned([2, 5, 7, 9], starts=[0, 0, 5, 5])
+    b = aligned([2, 5, 7, 9], starts=[0, 0, 0, 7], shift=1)
+    pairing = a.pairs_with(b)
+    assert pairing.rows_a.tolist() == [0, 1]
+    assert pairing.apart == 2
+    assert "2 more ends in unlike windows" in str(pairing)
+
+
+def test_equal_tokens_are_the_identity() -> None:
+    a, b = aligned([2, -1, -1, 5]), aligned([2, -1, -1, 5])
+    assert a.pairs_with(b).rows_a.tolist() == [0, 1, 2, 3]
+    check_paired(a, b)
+    assert suture.Moments(a, b).tokens == 4
+
+
+def test_activations_are_freed_at_once() -> None:
+    acts = aligned([1, 2])
+    gone = weakref.ref(acts)
+    shards = acts.shards(4)
+    del acts
+    assert gone() is shards.activations
+    del shards
+    assert gone() is None
+
+
+def test_module_needs_no_torch() -> None:
+    code = "import sys; sys.modules['torch'] = None; import suture; suture.Activations"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -42,6 +42,7 @@ RECORDS = (
     "CPUInfo",
     "FitReport",
     "Objective",
+    "Pairing",
     "ProbeReport",
     "RefitReport",
     "SVCCA",

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 import suture
+from suture.activations import text_numbers
 from suture.cli import inputs
 
 
@@ -22,8 +23,7 @@ def probe_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--pool",
         action="store_true",
-        help="a label for each sequence (each text, where ACTS were extracted with --chunking "
-        "truncate): take the mean over its tokens",
+        help="a label for each text: take the mean over its tokens",
     )
     parser.add_argument("--use", type=Path, metavar="PROBE", help="evaluate this one, fit none")
     parser.add_argument("--C", type=float, default=1.0, help="weight of the losses (1)")
@@ -94,15 +94,16 @@ def _samples(path: Path, layer: int | None, pool: bool, name: str) -> Any:
         raise ValueError(
             f"pool needs an extracted folder, which knows its texts, not {str(path)!r}"
         )
-    return suture.pool(rows, suture.Activations.open(path).sequence)
+    acts = suture.Activations.open(path)
+    return suture.pool(rows, text_numbers(acts), samples=acts.metadata.get("texts"))
 
 
 def _same(X: Any, y: Any, path: Path, pool: bool) -> None:
     """Refuses another number of labels, and says what there is one of."""
     if pool and len(y) != len(X):
         raise ValueError(
-            f"labels in {str(path)!r} are {len(y)}, expected {len(X)}, one for each sequence: long "
-            "texts are several, unless they are extracted with --chunking truncate"
+            f"labels in {str(path)!r} are {len(y)}, expected {len(X)}, one for each text "
+            "(one for each sequence in folders that an earlier version wrote)"
         )
 
 

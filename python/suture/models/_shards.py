@@ -14,10 +14,10 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..activations import (
+from .._folders import (
     FORMAT,
     FORMAT_VERSION,
-    INDEX_NAMES,
+    INDEX_TYPES,
     MANIFEST,
     STORED_DTYPES,
     layer_name,
@@ -80,18 +80,25 @@ class ShardWriter:
         itemsize = STORED_DTYPES[dtype].itemsize
         size = max(1, SHARD_BYTES // (d * itemsize))
         self._shards = [min(size, rows - start) for start in range(0, rows, size)]
-        self._header = {"layers": sorted(layers), "dtype": dtype, "d": d, "rows": rows}
+        self._header: dict[str, Any] = {
+            "layers": sorted(layers),
+            "dtype": dtype,
+            "d": d,
+            "rows": rows,
+        }
         # np.save writes the descriptor of ml_dtypes.bfloat16 as "<V2": the same bytes here.
         descr = {"float32": "<f4", "float16": "<f2", "bfloat16": "<V2"}[dtype]
         self._layers = {
             layer: _Stream(folder, layer_name(layer), self._shards, descr, (d,)) for layer in layers
         }
 
-    def write_index(self, **indices: npt.NDArray[np.int32]) -> None:
-        for name in INDEX_NAMES:
-            stream = _Stream(self.folder, name, self._shards, "<i4", ())
-            stream.append(indices[name])
+    def write_index(self, **indices: npt.NDArray[Any]) -> None:
+        for name, values in indices.items():
+            dtype = INDEX_TYPES[name]
+            stream = _Stream(self.folder, name, self._shards, dtype.str, ())
+            stream.append(values.astype(dtype))
             stream.close()
+        self._header["index"] = list(indices)
 
     def append(self, layer: int, rows: npt.NDArray[Any]) -> None:
         self._layers[layer].append(rows)

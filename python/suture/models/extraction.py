@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from .._folders import INDEX_TYPES
 from ..activations import Activations
 from ._progress import progress_bar
 from ._residual import borrowed, check_layer, find_blocks, read_layers, text_config
@@ -37,6 +38,7 @@ def extract(
     prepend_bos: bool | None = None,
     dtype: DType = "float32",
     skip_positions: int = 0,
+    rows: Any = None,
     max_tokens: int | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -51,13 +53,15 @@ def extract(
 
     Args:
         model: a transformers model, with or without its language-model head.
-        tokenizer: its tokenizer; the ids in `tokenizer.all_special_ids` are masked. With token
-            ids it may be None: then BOS, EOS and PAD of the model's configuration are masked.
+        tokenizer: its tokenizer; its special tokens are masked, chat markers too. With token ids it
+            may be None: then BOS, EOS and PAD of the model's configuration are masked.
         texts_or_token_ids: texts (any iterable of str, read only as far as `max_tokens` needs),
             or token ids as a (sequence, position) array or tensor, a list of sequences, or what
-            a tokenizer returns (`input_ids`, `attention_mask`). Token ids are run as they are:
-            nothing is prepended or cut. Padding, left or right, is taken off by the attention
-            mask, or by the padding id where no mask is given.
+            a tokenizer returns (`input_ids`, `attention_mask`). A text may be a pair (prompt,
+            continuation): what is read is both, and the tokens that reach into the continuation
+            are `generated`; of ids, `assistant_masks` says the same, as a chat template returns it.
+            Token ids are run as they are: nothing is prepended or cut. Padding, left or right, is
+            taken off by the attention mask, or by the padding id where no mask is given.
         layers: layer l is the input of block l; 0 to n_layers, where n_layers is the output of
             the last block *before* the final norm (transformers' last `hidden_states` entry is
             after it).
@@ -67,10 +71,15 @@ def extract(
             sequence; "truncate": its rest is dropped; "pack": texts follow each other, EOS after
             each where the tokenizer has one, cut into full sequences (fastest; a text may see
             the one before it).
-        prepend_bos: begin every sequence of texts with BOS. None: if the tokenizer has a BOS.
+        prepend_bos: begin every sequence of texts with BOS. None: if the tokenizer has a BOS and
+            the sequence does not begin with that token already, as a rendered chat template does.
+            True: in any case, also before another; False: never.
         dtype: what is kept: "float32", "float16" or "bfloat16". The model computes in its own.
         skip_positions: also mask the first so many positions of every sequence, BOS counted
             (models trained without BOS have enormous norms there).
+        rows: a `suture.Rows` that says which rows are kept, or a mask over all tokens that are
+            read. Rows are kept whatever their norm: what uses them bounds it; the metadata have the
+            median norm of each layer.
         max_tokens: stop after this many rows.
         out: a folder for `.npy` shards of at most 128 MiB; None keeps the rows in memory. A
             folder that already holds the same extraction is opened instead of computed again;
@@ -82,7 +91,10 @@ def extract(
         model_name: name for the metadata. None: the model's own.
 
     Returns:
-        Activations: `acts[layer]` is (N, d); `token_ids`, `positions` and `sequence` are (N,).
+        Activations: `acts[layer]` is (N, d); `token_ids`, `positions`, `sequence`, `text`,
+        `begins`, `ends` and `starts` are (N,). What has a label for each text goes by `text`. The
+        last three are -1 of token ids, and of tokenizers that cannot tell which part of a text a
+        token is.
 
     Raises:
         ValueError, TypeError: an argument is not usable; the message names it, its value and
@@ -115,28 +127,39 @@ def extract(
         skip_positions=skip_positions,
         max_tokens=max_tokens,
         argument="texts_or_token_ids",
+        rows=rows,
     )
     settings = {
         **_model_fingerprint(model),
         "tokens": _digest(
-            part for ids in corpus.sequences for part in (len(ids).to_bytes(8), ids.tobytes())
+            part
+            for window, mask in zip(corpus.windows, corpus.masks, strict=True)
+            for part in (
+                len(mask).to_bytes(8),
+                window.ids.tobytes(),
+                window.text.tobytes(),
+                window.ends.tobytes(),
+                mask.tobytes(),
+            )
         ),
         "layers": wanted,
         "dtype": dtype,
-        "skip_positions": skip_positions,
+        "skip_positions": corpus.skip_positions,
         "special_ids": sorted(corpus.special_ids),
         "max_tokens": max_tokens,
     }
     folder = None if out is None else _folder(out)
     if folder is not None and find_reusable(folder, settings, overwrite):
         return Activations.open(folder)
-    index = _index(corpus, max_tokens)
-    rows = len(index["token_ids"])
-    metadata = {
+    index = index_of(corpus, max_tokens)
+    total = len(index["token_ids"])
+    norms = {layer: np.empty(total, np.float32) for layer in wanted}
+    metadata: dict[str, Any] = {
         "model": model_name or _model_name(model),
         "revision": getattr(text_config(model), "_commit_hash", None),
         "n_layers": len(blocks),
-        "tokens": rows,
+        "tokens": total,
+        "texts": corpus.texts,
         "context": corpus.context,
         "settings": settings,
     }
@@ -152,13 +175,17 @@ def extract(
             for batch in batches(corpus, batch_size, where):
                 seen = read_layers(model, blocks, wanted, batch.ids, batch.mask, batch.kept)
                 for layer, block in seen.items():
-                    block = block[: rows - done]
+                    block = block[: total - done]
+                    norms[layer][done : done + len(block)] = _norms(block)
                     write(layer, done, _converted(block, kind, layer, done))
                 done += len(block)
                 bar.update(len(batch.ids))
+        metadata["median_norms"] = {
+            str(layer): float(np.median(found)) for layer, found in norms.items()
+        }
 
     if folder is None:
-        memory = {layer: torch.empty((rows, d), dtype=kind) for layer in wanted}
+        memory = {layer: torch.empty((total, d), dtype=kind) for layer in wanted}
 
         def copy(layer: int, start: int, block: Tensor) -> None:
             memory[layer][start : start + len(block)] = block
@@ -168,7 +195,7 @@ def extract(
         return Activations(kept, **index, metadata=metadata)
 
     with new_folder(folder) as scratch:
-        writer = ShardWriter(scratch, rows=rows, d=d, dtype=dtype, layers=wanted)
+        writer = ShardWriter(scratch, rows=total, d=d, dtype=dtype, layers=wanted)
         try:
             writer.write_index(**index)
             fill(lambda layer, _, block: writer.append(layer, _bytes_of(block)))
@@ -185,15 +212,26 @@ def _folder(out: Any) -> Path:
         raise TypeError(f"out: {out!r}, expected a path or None") from None
 
 
-def _index(corpus: Corpus, max_tokens: int | None) -> dict[str, npt.NDArray[np.int32]]:
-    """Token id, position and sequence number of every row, known before any forward pass."""
-    places = [np.flatnonzero(corpus.kept(ids)) for ids in corpus.sequences]
-    index = {
-        "token_ids": [ids[p] for ids, p in zip(corpus.sequences, places, strict=True)],
-        "positions": places,
-        "sequence": [np.full(len(p), number) for number, p in enumerate(places)],
+def index_of(corpus: Corpus, max_tokens: int | None) -> dict[str, npt.NDArray[Any]]:
+    """What is known of every row before any forward pass."""
+    columns: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in INDEX_TYPES}
+    for number, (window, mask) in enumerate(zip(corpus.windows, corpus.masks, strict=True)):
+        places = np.flatnonzero(mask)
+        columns["token_ids"].append(window.ids[places])
+        columns["positions"].append(places)
+        columns["sequence"].append(np.full(len(places), number))
+        columns["text"].append(window.text[places])
+        columns["begins"].append(window.begins[places])
+        columns["ends"].append(window.ends[places])
+        columns["starts"].append(np.full(len(places), window.start))
+        if window.generated is not None:
+            columns["generated"].append(window.generated[places])
+    if any(window.generated is None for window in corpus.windows):
+        del columns["generated"]
+    return {
+        name: np.concatenate(parts)[:max_tokens].astype(INDEX_TYPES[name])
+        for name, parts in columns.items()
     }
-    return {name: np.concatenate(a)[:max_tokens].astype(np.int32) for name, a in index.items()}
 
 
 def _converted(block: Tensor, kind: torch.dtype, layer: int, start: int) -> Tensor:
@@ -210,6 +248,10 @@ def _converted(block: Tensor, kind: torch.dtype, layer: int, start: int) -> Tens
             "expected finite values"
         )
     return kept.cpu()
+
+
+def _norms(block: Tensor) -> npt.NDArray[np.float32]:
+    return np.asarray(torch.linalg.vector_norm(block.float(), dim=1).cpu().numpy())
 
 
 def _bytes_of(block: Tensor) -> npt.NDArray[Any]:

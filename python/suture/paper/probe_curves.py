@@ -94,7 +94,7 @@ def pooled(
                 chunking="truncate",
                 progress=False,
             )
-            owner, rows = acts.sequence, acts[layer]
+            owner, rows = acts.text, acts[layer]
             dense.append(suture.pool(rows, owner, samples=len(part), progress=False))
             for sae, into in zip(saes, codes, strict=True):
                 found = sae.encode(rows, progress=False)

@@ -185,13 +185,12 @@ def _scores(
         block = texts[start : start + each * _BLOCK]
         acts = extract(
             ground.model(name), ground.tokenizer(name), block, ground.layer(name),
-            # One sequence a text, so that sequences are texts.
             context=ground.settings.context, chunking="truncate", progress=ground.progress,
         )  # fmt: skip
-        tokens = np.bincount(acts.sequence, minlength=len(block))
+        tokens = np.bincount(acts.text, minlength=len(block))
         codes = sae.encode(acts[ground.layer(name)], progress=ground.progress)
         score.update(codes, tokens, each)
-        first = np.flatnonzero(acts.sequence % each == 0)
+        first = np.flatnonzero(acts.text % each == 0)
         indices.append(codes.indices[first])
         values.append(codes.values[first])
         lengths.append(tokens[::each])
