@@ -52,7 +52,7 @@
 
 /// Versions this header goes with; compare with suture_version() and suture_abi_version().
 #define SUTURE_VERSION "0.1.0"
-#define SUTURE_ABI_VERSION 1
+#define SUTURE_ABI_VERSION 2
 
 #ifdef __cplusplus
 extern "C" {
@@ -541,6 +541,47 @@ suture_status suture_steering_load(const char *path, suture_steering **out);
 void suture_steering_destroy(suture_steering *steering);
 
 // -------------------------------------------------------------------------------------------------
+// Sites
+// -------------------------------------------------------------------------------------------------
+
+/// Which stream a name means: TransformerLens' hooks (blocks.4.hook_resid_pre,
+/// blocks.3.hook_resid_post), modules of transformers and sparsify's hookpoints (layers.3,
+/// model.layers.3, transformer.h.3, gpt_neox.layers.3: each the output of block 3, which is layer
+/// 4), hidden_states.4, and the folders of Gemma Scope, Llama Scope and dictionary_learning where
+/// they say it. out->model is NULL.
+///
+/// n_layers is the model's number of blocks, or 0 where it is not known; with it, the last of
+/// hidden_states is seen to have passed the final norm, and layers beyond are refused. Set
+/// out->struct_size first.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for a name that nobody can read; the message lists what is
+/// understood.
+suture_status suture_site_parse(const char *name, int64_t n_layers, suture_site *out);
+
+/// Where the metadata of a SAE, a probe or a steering vector say that it comes from: model_name,
+/// and the stream that hook_name, hf_hook_name or hookpoint mean. out->layer is -1 where they name
+/// none. Set out->struct_size first.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for what is no JSON object, for a name that nobody can
+/// read, and for names that contradict each other.
+suture_status suture_site_read(const char *json, suture_site *out);
+
+/// The name of a site's residual stream as Suture writes it, blocks.{layer}.hook_resid_pre. *size
+/// is the number of bytes with the final NUL; with name NULL, only that is written. "" for other
+/// streams, or where the layer is not known.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for a site that cannot be, or capacity < *size.
+suture_status suture_site_name(const suture_site *site, char *name, uint64_t capacity,
+    uint64_t *size);
+
+/// Writes 1 where nothing that is known of both sites says that they differ, else 0. Names of one
+/// model: "EleutherAI/pythia-70m", "pythia-70m", a folder of that name; TransformerLens' short
+/// names ("gpt2-small" is "openai-community/gpt2"). "pythia-70m-deduped" is another model.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for a site that cannot be.
+suture_status suture_site_matches(const suture_site *site, const suture_site *other, int32_t *out);
+
+// -------------------------------------------------------------------------------------------------
 // Transfer
 // -------------------------------------------------------------------------------------------------
 
@@ -551,29 +592,32 @@ void suture_steering_destroy(suture_steering *steering);
 /// changes.
 ///
 /// The result's metadata names the new model and layer where the stitch knows them (model_b and
-/// layer_b, upwards), and keeps those of the old one in transferred_from.
+/// layer_b, upwards), and keeps those of the old one in transferred_from. site (NULL for none) is
+/// where the SAE comes from, in place of what its metadata say.
 ///
-/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for an unknown direction, sizes that do not match, or a
-/// model or layer, known on both sides, that is not the stitch's; SUTURE_ERROR_UNSUPPORTED for a
-/// SAE with a per-token normalisation, with which no SAE is that composition;
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for an unknown direction, sizes that do not match, a model
+/// or layer, known on both sides, that is not the stitch's, and, where the stitch knows a layer, a
+/// stream that is not the residual one or a name that nobody can read; SUTURE_ERROR_UNSUPPORTED for
+/// a SAE with a per-token normalisation, with which no SAE is that composition;
 /// SUTURE_ERROR_OUT_OF_MEMORY.
 suture_status suture_stitch_transfer_sae(const suture_stitch *stitch, const suture_sae *sae,
-    suture_direction direction, suture_sae **out);
+    suture_direction direction, const suture_site *site, suture_sae **out);
 
 /// Carries a steering vector of one model to the other (arXiv 2506.06609, §4): v' = v P_up / |v
 /// P_up|, without the bias (SUTURE_DOWN: with P_down). z_mean' is exact with `acts`, acts_count
 /// matrices (N, d) of positive activations in the new model; without them (NULL and 0) it is that
 /// of the mapped mean, <mean P_up + b_up, v'>. *out is the caller's, to be released with
-/// suture_steering_destroy(); neither stitch nor vector changes. Metadata as for
+/// suture_steering_destroy(); neither stitch nor vector changes. Metadata and site as for
 /// suture_stitch_transfer_sae().
 ///
-/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for an unknown direction, sizes that do not match, a model
-/// or layer, known on both sides, that is not the stitch's, a vector without mean where acts is
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for an unknown direction, sizes that do not match, a
+/// model, layer or stream that is not the stitch's, as there, a vector without mean where acts is
 /// NULL, or a value that is not finite; SUTURE_ERROR_NUMERICAL if the stitch maps the vector to
 /// zero; SUTURE_ERROR_CANCELLED; SUTURE_ERROR_OUT_OF_MEMORY. On an error nothing is written.
 suture_status suture_stitch_transfer_steering(const suture_stitch *stitch,
-    const suture_steering *vector, suture_direction direction, const suture_matrix *acts,
-    int64_t acts_count, const suture_progress *progress, suture_steering **out);
+    const suture_steering *vector, suture_direction direction, const suture_site *site,
+    const suture_matrix *acts, int64_t acts_count, const suture_progress *progress,
+    suture_steering **out);
 
 /// Solves W_dec and b_dec of a SAE by least squares on activations of its model, with the codes it
 /// has now: the encoder stays. What is minimised is the sum over tokens of |x - x_hat|^2, plus
@@ -1064,13 +1108,14 @@ void suture_probe_destroy(suture_probe *probe);
 /// Carries a probe of one model to the other: upwards, with the probe of model A, to one of model B
 /// such that probe'(h) = probe(down(h)), exact up to rounding; SUTURE_DOWN the other way round.
 /// *out is the caller's, to be released with suture_probe_destroy(); neither stitch nor probe
-/// changes. The metadata changes as that of a SAE does.
+/// changes. The metadata changes as that of a SAE does, and site is as for
+/// suture_stitch_transfer_sae().
 ///
 /// Errors: SUTURE_ERROR_INVALID_ARGUMENT for an unknown direction, sizes that do not match, or a
-/// model or layer, known on both sides, that is not the stitch's; SUTURE_ERROR_NUMERICAL for
-/// weights beyond float32; SUTURE_ERROR_OUT_OF_MEMORY.
+/// model, layer or stream that is not the stitch's, as there; SUTURE_ERROR_NUMERICAL for weights
+/// beyond float32; SUTURE_ERROR_OUT_OF_MEMORY.
 suture_status suture_stitch_transfer_probe(const suture_stitch *stitch, const suture_probe *probe,
-    suture_direction direction, suture_probe **out);
+    suture_direction direction, const suture_site *site, suture_probe **out);
 
 /// Means over the tokens of each sample, to out (samples, d), float32. The tokens are the rows of
 /// all shard_count matrices of `shards` (each (N, d), of any element type); sample has the sample

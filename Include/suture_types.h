@@ -392,6 +392,24 @@ typedef struct suture_evaluation_report {
 } suture_evaluation_report;
 
 // ---------------------------------------------------------------------------------------------
+// Sites
+// ---------------------------------------------------------------------------------------------
+
+/// Which stream of which model. Texts that the library writes stay valid until this thread's next call
+/// of suture_site_parse() or suture_site_read().
+typedef struct suture_site {
+    uint64_t struct_size;
+    /// NULL where it is not known.
+    const char *model;
+    /// "resid_pre" (or NULL): the residual stream before block `layer`. Others by name: "mlp_out" or
+    /// "attn.hook_z" of block `layer`, "embed", "final_norm".
+    const char *stream;
+    /// 0 is what enters the first block, the number of blocks what leaves the last, before the final
+    /// norm; -1 where it is not known.
+    int64_t layer;
+} suture_site;
+
+// ---------------------------------------------------------------------------------------------
 // Transfer
 // ---------------------------------------------------------------------------------------------
 

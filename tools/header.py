@@ -35,6 +35,7 @@ SECTIONS = [
     "Codes",
     "Evaluation",
     "Steering",
+    "Sites",
     "Transfer",
     "Training",
     "TrainingRuns",

@@ -11,7 +11,7 @@ public func suture_version() -> UnsafePointer<CChar> { staticString(sutureVersio
 
 /// Version of this interface. It changes only when a program must be recompiled or changed.
 @c
-public func suture_abi_version() -> Int32 { 1 }
+public func suture_abi_version() -> Int32 { 2 }
 
 /// What went wrong in this thread's last call that did not return SUTURE_OK: one sentence that
 /// names the argument, its value and what was expected. Never NULL; "" before any error. The

@@ -321,22 +321,24 @@ public func suture_probe_destroy(_ probe: UnsafeMutablePointer<suture_probe>?) {
 /// Carries a probe of one model to the other: upwards, with the probe of model A, to one of model B
 /// such that probe'(h) = probe(down(h)), exact up to rounding; SUTURE_DOWN the other way round. *out is
 /// the caller's, to be released with suture_probe_destroy(); neither stitch nor probe changes. The
-/// metadata changes as that of a SAE does.
+/// metadata changes as that of a SAE does, and site is as for suture_stitch_transfer_sae().
 ///
-/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for an unknown direction, sizes that do not match, or a model
-/// or layer, known on both sides, that is not the stitch's; SUTURE_ERROR_NUMERICAL for weights beyond
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for an unknown direction, sizes that do not match, or a model,
+/// layer or stream that is not the stitch's, as there; SUTURE_ERROR_NUMERICAL for weights beyond
 /// float32; SUTURE_ERROR_OUT_OF_MEMORY.
 @c
 public func suture_stitch_transfer_probe(
     _ stitch: UnsafePointer<suture_stitch>?, _ probe: UnsafePointer<suture_probe>?, _ direction: suture_direction,
-    _ out: UnsafeMutablePointer<UnsafeMutablePointer<suture_probe>?>?
+    _ site: UnsafePointer<suture_site>?, _ out: UnsafeMutablePointer<UnsafeMutablePointer<suture_probe>?>?
 ) -> suture_status {
     boundary {
         let stitch = try SutureABI.stitch(stitch).stitch
         let probe = try SutureABI.probe(probe).probe
         let direction = try SutureABI.direction(direction)
+        let site = try optionalSite(site, "site")
         let out = try required(out, "out")
-        out.pointee = makeHandle(ProbeBox(try stitch.transfer(probe, direction: direction)), as: suture_probe.self)
+        let moved = try stitch.transfer(probe, direction: direction, site: site)
+        out.pointee = makeHandle(ProbeBox(moved), as: suture_probe.self)
     }
 }
 

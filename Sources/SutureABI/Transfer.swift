@@ -10,22 +10,26 @@ import Suture
 /// changes.
 ///
 /// The result's metadata names the new model and layer where the stitch knows them (model_b and
-/// layer_b, upwards), and keeps those of the old one in transferred_from.
+/// layer_b, upwards), and keeps those of the old one in transferred_from. site (NULL for none) is where the
+/// SAE comes from, in place of what its metadata say.
 ///
-/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for an unknown direction, sizes that do not match, or a
-/// model or layer, known on both sides, that is not the stitch's; SUTURE_ERROR_UNSUPPORTED for a SAE
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for an unknown direction, sizes that do not match, a model or
+/// layer, known on both sides, that is not the stitch's, and, where the stitch knows a layer, a stream that
+/// is not the residual one or a name that nobody can read; SUTURE_ERROR_UNSUPPORTED for a SAE
 /// with a per-token normalisation, with which no SAE is that composition; SUTURE_ERROR_OUT_OF_MEMORY.
 @c
 public func suture_stitch_transfer_sae(
     _ stitch: UnsafePointer<suture_stitch>?, _ sae: UnsafePointer<suture_sae>?, _ direction: suture_direction,
-    _ out: UnsafeMutablePointer<UnsafeMutablePointer<suture_sae>?>?
+    _ site: UnsafePointer<suture_site>?, _ out: UnsafeMutablePointer<UnsafeMutablePointer<suture_sae>?>?
 ) -> suture_status {
     boundary {
         let stitch = try SutureABI.stitch(stitch).stitch
         let sae = try SutureABI.sae(sae).sae
         let direction = try SutureABI.direction(direction)
+        let site = try optionalSite(site, "site")
         let out = try required(out, "out")
-        out.pointee = makeHandle(try SAEBox(try stitch.transfer(sae, direction: direction)), as: suture_sae.self)
+        let moved = try stitch.transfer(sae, direction: direction, site: site)
+        out.pointee = makeHandle(try SAEBox(moved), as: suture_sae.self)
     }
 }
 
@@ -33,29 +37,31 @@ public func suture_stitch_transfer_sae(
 /// the bias (SUTURE_DOWN: with P_down). z_mean' is exact with `acts`, acts_count matrices (N, d) of positive
 /// activations in the new model; without them (NULL and 0) it is that of the mapped mean,
 /// <mean P_up + b_up, v'>. *out is the caller's, to be released with suture_steering_destroy(); neither stitch
-/// nor vector changes. Metadata as for suture_stitch_transfer_sae().
+/// nor vector changes. Metadata and site as for suture_stitch_transfer_sae().
 ///
-/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for an unknown direction, sizes that do not match, a model or layer,
-/// known on both sides, that is not the stitch's, a vector without mean where acts is NULL, or a value that is
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for an unknown direction, sizes that do not match, a model, layer or
+/// stream that is not the stitch's, as there, a vector without mean where acts is NULL, or a value that is
 /// not finite; SUTURE_ERROR_NUMERICAL if the stitch maps the vector to zero; SUTURE_ERROR_CANCELLED;
 /// SUTURE_ERROR_OUT_OF_MEMORY. On an error nothing is written.
 @c
 public func suture_stitch_transfer_steering(
     _ stitch: UnsafePointer<suture_stitch>?, _ vector: UnsafePointer<suture_steering>?,
-    _ direction: suture_direction, _ acts: UnsafePointer<suture_matrix>?, _ acts_count: Int64,
+    _ direction: suture_direction, _ site: UnsafePointer<suture_site>?, _ acts: UnsafePointer<suture_matrix>?,
+    _ acts_count: Int64,
     _ progress: UnsafePointer<suture_progress>?, _ out: UnsafeMutablePointer<UnsafeMutablePointer<suture_steering>?>?
 ) -> suture_status {
     boundary {
         let stitch = try SutureABI.stitch(stitch).stitch
         let vector = try SutureABI.steering(vector, "vector").steering
         let direction = try SutureABI.direction(direction)
+        let site = try optionalSite(site, "site")
         let width = stitch.map(direction).matrix.cols
         let views =
             acts == nil && acts_count == 0
             ? nil : try matrices(acts, acts_count, "acts", cols: (width, direction == .up ? "d_b" : "d_a"))
         let out = try required(out, "out")
         let moved = try stitch.transfer(
-            vector, direction: direction, acts: views, progress: SutureABI.progress(progress))
+            vector, direction: direction, site: site, acts: views, progress: SutureABI.progress(progress))
         out.pointee = makeHandle(SteeringBox(moved), as: suture_steering.self)
     }
 }

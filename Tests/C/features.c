@@ -37,7 +37,7 @@ static void steering(const suture_stitch *stitch, const char *folder) {
     CLOSE(0.8 * steered[0] + 0.6 * steered[1], 14, 1e-5);  // across the vector nothing moves
 
     // (3, -4) goes to (3, -8, 0), the mean (3, 0) to (4, 0, 0).
-    OK(suture_stitch_transfer_steering(stitch, vector, SUTURE_UP, NULL, 0, NULL, &moved));
+    OK(suture_stitch_transfer_steering(stitch, vector, SUTURE_UP, NULL, NULL, 0, NULL, &moved));
     suture_matrix view;
     OK(suture_steering_vector(moved, &view));
     const float *element = view.data;
@@ -93,13 +93,41 @@ static void probes(const suture_stitch *stitch) {
     // On rows of B the carried probe has the logits of the probe on what they map down to: x, up and down.
     suture_matrix up = float_matrix(mapped, TOKENS, D_B), carried = float_matrix(other, TOKENS, 1);
     OK(suture_stitch_apply(stitch, SUTURE_UP, &matrix, NULL, &up));
-    OK(suture_stitch_transfer_probe(stitch, probe, SUTURE_UP, &moved));
+    OK(suture_stitch_transfer_probe(stitch, probe, SUTURE_UP, NULL, &moved));
     OK(suture_probe_logits(probe, &samples, NULL, &logits));
     suture_samples on_b = {.struct_size = sizeof on_b, .dense = &up};
     OK(suture_probe_logits(moved, &on_b, NULL, &carried));
     for (int i = 0; i < TOKENS; i++) CHECK(fabsf(one[i] - other[i]) < 1e-5f, "row %d: %g, %g", i, one[i], other[i]);
     suture_probe_destroy(moved);
     suture_probe_destroy(probe);
+}
+
+static void sites(void) {
+    const char *const names[] = {"blocks.4.hook_resid_pre", "blocks.3.hook_resid_post", "transformer.h.3", "layers.3",
+                                 "hidden_states.4"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        suture_site site = {.struct_size = sizeof site};
+        OK(suture_site_parse(names[i], 12, &site));
+        CHECK(site.layer == 4 && site.model == NULL, "%s: layer %lld", names[i], (long long)site.layer);
+        CHECK(strcmp(site.stream, "resid_pre") == 0, "%s: %s", names[i], site.stream);
+        char name[64];
+        uint64_t size = 0;
+        OK(suture_site_name(&site, name, sizeof name, &size));
+        CHECK(strcmp(name, names[0]) == 0 && size == strlen(name) + 1, "%s, %d bytes", name, (int)size);
+    }
+    suture_site site = {.struct_size = sizeof site}, other = {.struct_size = sizeof other, .model = "pythia-70m", .layer = 4};
+    OK(suture_site_read("{\"model_name\": \"EleutherAI/pythia-70m\", \"hookpoint\": \"layers.3\"}", &site));
+    CHECK(strcmp(site.model, "EleutherAI/pythia-70m") == 0, "%s", site.model);
+    int32_t same = 0;
+    OK(suture_site_matches(&site, &other, &same));
+    CHECK(same == 1, "%d", (int)same);
+    other.model = "pythia-70m-deduped";
+    OK(suture_site_matches(&site, &other, &same));
+    CHECK(same == 0, "%d", (int)same);
+    OK(suture_site_read("{}", &site));
+    CHECK(site.model == NULL && site.layer == -1, "layer %lld", (long long)site.layer);
+    OK(suture_site_parse("blocks.3.attn.hook_z", 0, &site));
+    CHECK(strcmp(site.stream, "attn.hook_z") == 0 && site.layer == 3, "%s", site.stream);
 }
 
 static void pooling(void) {
@@ -172,6 +200,7 @@ int main(int argc, char **argv) {
     suture_stitch *stitch = make_stitch();
     steering(stitch, argv[1]);
     probes(stitch);
+    sites();
     pooling();
     analysis();
     suture_stitch_destroy(stitch);

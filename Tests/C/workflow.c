@@ -356,7 +356,7 @@ static suture_sae *test_sae(const char *folder) {
 // SAE'(h) = up(SAE(down(h))), method.md section 4.
 static void test_transfer(const suture_stitch *stitch, const suture_sae *sae) {
     suture_sae *moved = NULL;
-    OK(suture_stitch_transfer_sae(stitch, sae, SUTURE_UP, &moved));
+    OK(suture_stitch_transfer_sae(stitch, sae, SUTURE_UP, NULL, &moved));
     static float down[ROWS * D_A];
     static float middle[ROWS * D_A];
     static float up[ROWS * D_B];

@@ -146,7 +146,8 @@ import Testing
         sae.metadata["hook_name"] = .string("blocks.2.hook_resid_pre")
         #expect(
             throws: SutureError.invalidArgument(
-                "sae comes from layer 2 (blocks.2.hook_resid_pre), expected 3, which is layer_a of the stitch")
+                "sae comes from layer 2 (\"blocks.2.hook_resid_pre\"), expected 3, which is layer_a of the stitch; "
+                    + "if it does come from there, say so by site")
         ) { try stitch.transfer(sae) }
         // What is not known cannot contradict.
         #expect(try Self.stitch(24, 30).transfer(sae).metadata["model_name"] == nil)

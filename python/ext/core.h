@@ -58,6 +58,7 @@ int core_add_codes(PyObject *module, core_state *state);
 int core_add_evaluation(PyObject *module, core_state *state);
 int core_add_trainer(PyObject *module, core_state *state);
 int core_add_analysis(PyObject *module, core_state *state);
+int core_add_site(PyObject *module, core_state *state);
 int core_add_steering(PyObject *module, core_state *state);
 int core_add_probe(PyObject *module, core_state *state);
 
@@ -153,6 +154,16 @@ void core_array_release(Py_buffer *buffer);
 PyObject *core_view_new(core_state *state, PyObject *owner, const void *data, char format, int64_t rows, int64_t cols);
 /// The same over a float32 matrix; one-dimensional if it has one row and `flat`.
 PyObject *core_view_of_matrix(core_state *state, PyObject *owner, const suture_matrix *matrix, bool flat);
+
+// ---------------------------------------------------------------------------------------------
+// Sites
+// ---------------------------------------------------------------------------------------------
+
+/// A site from a tuple (model or None, layer or None, stream), whose texts it borrows. -1 with an
+/// exception set otherwise.
+int core_site(PyObject *tuple, suture_site *out);
+/// Likewise; *site is `storage`, or NULL for None.
+int core_optional_site(PyObject *tuple, suture_site *storage, const suture_site **site);
 
 // ---------------------------------------------------------------------------------------------
 // Names

@@ -41,17 +41,17 @@ int core_add_library(PyObject *module, core_state *state) {
 
 static int execute(PyObject *module) {
     core_state *state = core_state_of(module);
-    if (suture_abi_version() != 1) {
+    if (suture_abi_version() != SUTURE_ABI_VERSION) {
         PyErr_Format(
-            PyExc_ImportError, "libsuture has interface version %d, expected 1: rebuild the package",
-            (int)suture_abi_version());
+            PyExc_ImportError, "libsuture has interface version %d, expected %d: rebuild the package",
+            (int)suture_abi_version(), SUTURE_ABI_VERSION);
         return -1;
     }
     static int (*const parts[])(PyObject *, core_state *) = {
         core_add_errors, core_add_library, core_add_rows, core_add_view, core_add_alignment, core_add_moments,
         core_add_stitch, core_add_sae,     core_add_codes,      core_add_evaluation, core_add_trainer,
         core_add_analysis,
-        core_add_steering,
+        core_add_steering, core_add_site,
         core_add_probe,
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {

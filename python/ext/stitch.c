@@ -207,11 +207,16 @@ static PyObject *set_metadata(PyObject *self, PyObject *args) { return core_set_
 
 static PyObject *transfer_sae(PyObject *self, PyObject *args) {
     core_state *state = core_state_of_object(self);
-    PyObject *sae;
+    PyObject *sae, *place;
     const char *word;
     int direction;
-    if (!PyArg_ParseTuple(args, "O!s", state->sae, &sae, &word)) return NULL;
-    if (core_word_value(core_directions, "direction", word, &direction) < 0 || core_read(self) < 0) return NULL;
+    suture_site storage;
+    const suture_site *site;
+    if (!PyArg_ParseTuple(args, "O!sO", state->sae, &sae, &word, &place)) return NULL;
+    if (core_word_value(core_directions, "direction", word, &direction) < 0 ||
+        core_optional_site(place, &storage, &site) < 0 || core_read(self) < 0) {
+        return NULL;
+    }
     if (core_read(sae) < 0) {
         core_done_reading(self);
         return NULL;
@@ -220,7 +225,7 @@ static PyObject *transfer_sae(PyObject *self, PyObject *args) {
     core_call call;
     core_call_begin(&call, state, NULL);
     suture_status status = suture_stitch_transfer_sae(
-        handle_of(self), ((core_object *)sae)->handle, (suture_direction)direction, &handle);
+        handle_of(self), ((core_object *)sae)->handle, (suture_direction)direction, site, &handle);
     int failed = core_call_end(&call, status);
     core_done_reading(sae);
     core_done_reading(self);
@@ -232,11 +237,16 @@ static PyObject *transfer_sae(PyObject *self, PyObject *args) {
 // Activations None: z_mean from the mapped mean.
 static PyObject *transfer_steering(PyObject *self, PyObject *args) {
     core_state *state = core_state_of_object(self);
-    PyObject *vector, *acts, *progress;
+    PyObject *vector, *place, *acts, *progress;
     const char *word;
     int direction;
-    if (!PyArg_ParseTuple(args, "O!sOO", state->steering, &vector, &word, &acts, &progress)) return NULL;
-    if (core_word_value(core_directions, "direction", word, &direction) < 0) return NULL;
+    suture_site storage;
+    const suture_site *site;
+    if (!PyArg_ParseTuple(args, "O!sOOO", state->steering, &vector, &word, &place, &acts, &progress)) return NULL;
+    if (core_word_value(core_directions, "direction", word, &direction) < 0 ||
+        core_optional_site(place, &storage, &site) < 0) {
+        return NULL;
+    }
     suture_matrix *shards = acts == Py_None ? NULL : core_matrices(state, acts, "acts");
     if (acts != Py_None && !shards) return NULL;
     suture_steering *handle = NULL;
@@ -246,7 +256,7 @@ static PyObject *transfer_steering(PyObject *self, PyObject *args) {
             core_call call;
             core_call_begin(&call, state, progress);
             suture_status status = suture_stitch_transfer_steering(
-                handle_of(self), ((core_object *)vector)->handle, (suture_direction)direction, shards,
+                handle_of(self), ((core_object *)vector)->handle, (suture_direction)direction, site, shards,
                 shards ? (int64_t)PyTuple_Size(acts) : 0, &call.progress, &handle);
             failed = core_call_end(&call, status);
             core_done_reading(vector);
@@ -261,11 +271,16 @@ static PyObject *transfer_steering(PyObject *self, PyObject *args) {
 
 static PyObject *transfer_probe(PyObject *self, PyObject *args) {
     core_state *state = core_state_of_object(self);
-    PyObject *probe;
+    PyObject *probe, *place;
     const char *word;
     int direction;
-    if (!PyArg_ParseTuple(args, "O!s", state->probe, &probe, &word)) return NULL;
-    if (core_word_value(core_directions, "direction", word, &direction) < 0 || core_read(self) < 0) return NULL;
+    suture_site storage;
+    const suture_site *site;
+    if (!PyArg_ParseTuple(args, "O!sO", state->probe, &probe, &word, &place)) return NULL;
+    if (core_word_value(core_directions, "direction", word, &direction) < 0 ||
+        core_optional_site(place, &storage, &site) < 0 || core_read(self) < 0) {
+        return NULL;
+    }
     if (core_read(probe) < 0) {
         core_done_reading(self);
         return NULL;
@@ -274,7 +289,7 @@ static PyObject *transfer_probe(PyObject *self, PyObject *args) {
     core_call call;
     core_call_begin(&call, state, NULL);
     suture_status status = suture_stitch_transfer_probe(
-        handle_of(self), ((core_object *)probe)->handle, (suture_direction)direction, &handle);
+        handle_of(self), ((core_object *)probe)->handle, (suture_direction)direction, site, &handle);
     int failed = core_call_end(&call, status);
     core_done_reading(probe);
     core_done_reading(self);
@@ -296,10 +311,10 @@ static PyMethodDef methods[] = {
     {"metadata", metadata, METH_NOARGS, "metadata(): JSON text."},
     {"set_metadata", set_metadata, METH_VARARGS, "set_metadata(json)."},
     {"save", save, METH_VARARGS, "save(path)."},
-    {"transfer_sae", transfer_sae, METH_VARARGS, "transfer_sae(sae, direction)."},
+    {"transfer_sae", transfer_sae, METH_VARARGS, "transfer_sae(sae, direction, site or None)."},
     {"transfer_steering", transfer_steering, METH_VARARGS,
-     "transfer_steering(vector, direction, rows or None, progress)."},
-    {"transfer_probe", transfer_probe, METH_VARARGS, "transfer_probe(probe, direction)."},
+     "transfer_steering(vector, direction, site or None, rows or None, progress)."},
+    {"transfer_probe", transfer_probe, METH_VARARGS, "transfer_probe(probe, direction, site or None)."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -35,6 +35,7 @@ from .rows import Rows
 from .runs import TrainingInterrupted, TrainRun, resume, train
 from .sae import SAE
 from .similarity import SVCCA, svcca, svcca_grid
+from .site import Site
 from .steering import SteeringVector
 from .stitch import Stitch
 from .texts import read_records, read_texts
@@ -57,6 +58,7 @@ __all__ = [
     "ProbeReport",
     "RefitReport",
     "Rows",
+    "Site",
     "SparseCodes",
     "SteeringVector",
     "Stitch",

@@ -2,9 +2,11 @@
 """Control vectors of llama.cpp: GGUF files that hold one direction for some layers.
 
 llama.cpp adds the tensor `direction.k` to the output of block k, at every position, times the scale
-on its command line. Block k's output is the residual stream before block k + 1, so our layer l is
-`direction.{l - 1}`; llama.cpp has none for block 0, so layers 0 and 1 cannot be said. As it only
-adds, the tensor is `z_mean · v`, what `mode="add"` adds at strength 1. Repeng counts the same way.
+on its command line: each model's graph adds feed-forward and residual, then calls `build_cvec(cur,
+il)`, and names what comes out `l_out`. That is the residual stream before block k + 1, so our layer
+l is `direction.{l - 1}`; llama.cpp has none for block 0, so layers 0 and 1 cannot be said. As it
+only adds, the tensor is `z_mean · v`, what `mode="add"` adds at strength 1. Repeng counts the same
+way.
 """
 
 from __future__ import annotations
@@ -18,12 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from ._arguments import integer
 from ._extras import needs
+from .site import Site
 
 _ARCHITECTURE = "controlvector"
 _METADATA = "suture.metadata"
-_FIRST_LAYER = 2
+FIRST_LAYER = 2
 
 Float32 = npt.NDArray[np.float32]
 
@@ -73,8 +75,6 @@ def save(
 
 def load(path: str, layer: int | None) -> tuple[Float32, float, dict[str, Any]]:
     """Unit vector, z_mean and metadata of one direction in a file of any writer."""
-    if layer is not None:
-        layer = integer("layer", layer, _FIRST_LAYER)
     with needs("gguf"):
         from gguf import GGUFReader
     try:
@@ -104,7 +104,10 @@ def load(path: str, layer: int | None) -> tuple[Float32, float, dict[str, Any]]:
     size = float(np.linalg.norm(direction))
     if not np.isfinite(size) or size == 0:
         raise _damaged(path, f"direction.{layer - 1} is zero or not finite")
-    known["hook_name"] = f"blocks.{layer}.hook_resid_pre"
+    # The file's own layer rules; other names of the stream may be of where the vector was found.
+    for key in ("hf_hook_name", "hookpoint", "hook_point", "hook_layer"):
+        known.pop(key, None)
+    known |= Site(layer=layer).metadata
     if hint:
         known["model_hint"] = hint
     return (direction / size).astype(np.float32), size, known
@@ -112,21 +115,25 @@ def load(path: str, layer: int | None) -> tuple[Float32, float, dict[str, Any]]:
 
 def _layer_to_write(layer: int | None, metadata: dict[str, Any]) -> int:
     if layer is None:
-        parts = str(metadata.get("hook_name", "")).split(".")
-        if len(parts) < 2 or parts[0] != "blocks" or not parts[1].isdecimal():
+        site = Site.of(metadata)
+        if site.stream != "resid_pre":
             raise ValueError(
-                "layer is None and metadata has no hook_name of the form "
+                f"metadata say that it comes from {site.stream!r}, expected the residual stream, "
+                "to which a control vector is added; layer overrules them"
+            )
+        if site.layer is None:
+            raise ValueError(
+                "layer is None and metadata has no hook_name, such as "
                 "'blocks.{layer}.hook_resid_pre', expected one of them: a control vector says "
                 "where it acts"
             )
-        layer = int(parts[1])
-    found = integer("layer", layer, 0)
-    if found < _FIRST_LAYER:
+        layer = site.layer
+    if layer < FIRST_LAYER:
         raise _core.UnsupportedError(
-            f"layer is {found}, expected at least {_FIRST_LAYER}: llama.cpp adds directions to the "
+            f"layer is {layer}, expected at least {FIRST_LAYER}: llama.cpp adds directions to the "
             "outputs of blocks 1 and on, which are the residual streams before blocks 2 and on"
         )
-    return found
+    return layer
 
 
 def _directions(path: str, tensors: dict[str, npt.NDArray[Any]]) -> dict[int, npt.NDArray[Any]]:

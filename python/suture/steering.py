@@ -16,6 +16,7 @@ from ._inputs import Acts, Array, Stream, weight
 from ._metadata import Metadata, to_json
 from ._progress import Meter, Progress
 from ._rowwise import map_rows
+from .site import Site, residual_layer
 
 __all__ = ["SteeringVector"]
 
@@ -171,24 +172,27 @@ class SteeringVector:
         path: str | os.PathLike[str],
         format: Literal["safetensors", "gguf"] = "safetensors",
         *,
-        layer: int | None = None,
+        layer: int | str | Site | None = None,
     ) -> None:
         """Write one file, which is complete or not there.
 
         "gguf" is a control vector of llama.cpp (`--control-vector FILE`); it needs the package
         gguf. llama.cpp adds the tensor `direction.k` to the output of block k at every position:
         the tensor is `z_mean · v`, what `apply(h, "add")` adds at strength 1, and our layer l, the
-        residual stream before block l, is `direction.{l - 1}`. It has none for block 0: layers 0
-        and 1 cannot be said. `mean` is not kept.
+        residual stream before block l, is `direction.{l - 1}`; so is what comes from
+        `blocks.{l - 1}.hook_resid_post`. It has none for block 0: layers 0 and 1 cannot be said.
+        `mean` is not kept.
 
         Args:
             path: of the file.
             format: "safetensors" or "gguf".
-            layer: for "gguf", where the vector acts; None: the layer in the metadata's hook_name.
+            layer: for "gguf", where the vector acts: a number, a `suture.Site`, or a name of the
+                residual stream. None: what the metadata say.
 
         Raises:
             OSError: the file cannot be written.
-            ValueError: there is no layer to say, or z_mean is 0.
+            ValueError: there is no layer to say, another stream than the residual one, or z_mean
+                is 0.
             UnsupportedError: llama.cpp has no word for the layer.
 
         >>> import numpy as np, suture, tempfile, os
@@ -202,7 +206,8 @@ class SteeringVector:
         word("format", format, ("safetensors", "gguf"))
         if format == "gguf":
             to_json(self.metadata)
-            _gguf.save(text, self.vector, self.z_mean, layer, self.metadata)
+            at = None if layer is None else residual_layer("layer", layer)
+            _gguf.save(text, self.vector, self.z_mean, at, self.metadata)
             return
         if layer is not None:
             raise TypeError(f"layer is {layer!r}, expected None for safetensors: see metadata")
@@ -210,7 +215,7 @@ class SteeringVector:
         self._core.save(text)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, layer: int | None = None) -> Self:
+    def load(cls, path: str | os.PathLike[str], *, layer: int | str | Site | None = None) -> Self:
         """Read a vector that `save` wrote, or a GGUF control vector of any writer (needs gguf).
 
         Of a control vector, v is the tensor divided by its norm, and z_mean the norm; one that was
@@ -234,7 +239,8 @@ class SteeringVector:
         text = path_text(path)
         existing("path", text, "a file that SteeringVector.save wrote")
         if _gguf.is_gguf(text):
-            vector, z_mean, metadata = _gguf.load(text, layer)
+            at = None if layer is None else residual_layer("layer", layer, _gguf.FIRST_LAYER)
+            vector, z_mean, metadata = _gguf.load(text, at)
             return cls(vector, z_mean, metadata=metadata)
         if layer is not None:
             raise TypeError(f"layer is {layer!r}, expected None: {text} is no control vector")
@@ -289,24 +295,26 @@ def _origin(acts: Any) -> dict[str, Any]:
     layers = tuple(getattr(acts, "layers", ()))
     if not isinstance(known, dict) or len(layers) != 1:
         return {}
-    found = {"hook_name": f"blocks.{layers[0]}.hook_resid_pre"}
-    return found | ({"model_name": known["model"]} if known.get("model") else {})
+    return Site(known.get("model") or None, layers[0]).metadata
 
 
 def transferred(
     core: _core.Stitch,
     vector: SteeringVector,
     direction: str,
+    site: tuple[str | None, int | None, str] | None,
     acts: Acts,
     progress: Progress,
 ) -> SteeringVector:
     """What a stitch makes of a vector; z_mean from activations of the new model where given."""
     if acts is None:
-        return SteeringVector._wrap(core.transfer_steering(vector._core, direction, None, None))
+        return SteeringVector._wrap(
+            core.transfer_steering(vector._core, direction, site, None, None)
+        )
     d_a, d_b = core.info()
     stream = Stream(acts, "acts", (d_b, "d_b") if direction == "up" else (d_a, "d_a"))
     matrices = tuple(stream.matrices())
     total = sum(matrix.rows for matrix in matrices)
     with Meter(progress, "transfer", total) as meter, counted("acts", matrices):
-        moved = core.transfer_steering(vector._core, direction, matrices, meter.part())
+        moved = core.transfer_steering(vector._core, direction, site, matrices, meter.part())
     return SteeringVector._wrap(moved)

@@ -22,6 +22,7 @@ from .probe import Probe
 from .refit import refit_after_transfer
 from .reports import FitReport, Objective, SutureWarning, fit_report
 from .sae import SAE
+from .site import Site, named_site
 from .steering import SteeringVector, transferred
 
 __all__ = ["Stitch"]
@@ -288,6 +289,7 @@ class Stitch:
         sae: SAE,
         direction: Literal["up", "down"] = "up",
         *,
+        site: Site | str | None = None,
         refit: Acts = None,
         refit_tokens: int | None = None,
         tied_rounds: int = 0,
@@ -299,16 +301,24 @@ class Stitch:
         sae: SteeringVector,
         direction: Literal["up", "down"] = "up",
         *,
+        site: Site | str | None = None,
         acts: Acts = None,
         progress: Progress = True,
     ) -> SteeringVector: ...
     @overload
-    def transfer(self, sae: Probe, direction: Literal["up", "down"] = "up") -> Probe: ...
+    def transfer(
+        self,
+        sae: Probe,
+        direction: Literal["up", "down"] = "up",
+        *,
+        site: Site | str | None = None,
+    ) -> Probe: ...
     def transfer(
         self,
         sae: Any,
         direction: Literal["up", "down"] = "up",
         *,
+        site: Site | str | None = None,
         acts: Acts = None,
         refit: Acts = None,
         refit_tokens: int | None = None,
@@ -321,12 +331,18 @@ class Stitch:
         Of a SAE, the result computes `up(sae(down(h_b)))` (direction "up"; "down": the other way
         round); decoder norms and a fixed scale are folded in first. Of a probe, it has the logits
         `probe(down(h_b))`. Of a steering vector v, it is `v P_up` divided by its norm, without a
-        bias, and with a z_mean of the new model. Where the metadata of both are known, what comes
-        from another model or layer than the stitch's is refused.
+        bias, and with a z_mean of the new model.
+
+        Where the stitch's metadata say which model and layer it is of, those of `sae` are compared
+        (`suture.Site` has the names that are understood): what comes from another model, layer or
+        stream is refused, and so is a name that nobody can read.
 
         Args:
             sae: a `SAE`, a `Probe` or a `SteeringVector`.
             direction: "up" to model B, "down" to model A.
+            site: where `sae` comes from, as a `suture.Site` or the name of its stream, in place of
+                what its metadata say: the one way to insist. It is compared with the stitch, and
+                kept in the metadata under `transferred_from`.
             acts: of a steering vector: the positive activations in the new model, which give mean
                 and z_mean exactly. None: they are those of the mapped mean, `<up(mean), v'>`.
             refit: activations of the new model: with these, the decoder is then solved anew by
@@ -336,7 +352,7 @@ class Stitch:
                 activations are no longer those of `sae`.
 
         Raises:
-            ValueError: `sae` does not fit: its width, model or layer.
+            ValueError: `sae` does not fit: its width, model, layer or stream.
             UnsupportedError: `sae` normalises each token, so that the composition is not affine.
             NumericalError: the stitch maps the vector to zero.
 
@@ -353,6 +369,8 @@ class Stitch:
         kinds = (SAE, Probe, SteeringVector)
         instance("sae", sae, kinds, "suture.SAE, suture.Probe or suture.SteeringVector")
         word("direction", direction, ("up", "down"))
+        given = named_site("site", site)
+        place = None if given is None else given._fields
         self._metadata.tell_core()
         sae._metadata.tell_core()
         for name, value, none in (
@@ -364,15 +382,15 @@ class Stitch:
         if isinstance(sae, SteeringVector):
             if refit is not None:
                 raise TypeError("refit is given with a steering vector, expected None: see acts")
-            return transferred(self._core, sae, direction, acts, progress)
+            return transferred(self._core, sae, direction, place, acts, progress)
         if acts is not None:
             kind = "probe" if isinstance(sae, Probe) else "SAE"
             raise TypeError(f"acts is given with a {kind}, expected None: it is for vectors")
         if isinstance(sae, Probe):
             if refit is not None:
                 raise TypeError("refit is given with a probe, expected None: it is for SAEs")
-            return Probe._wrap(self._core.transfer_probe(sae._core, direction))
-        moved = SAE._wrap(self._core.transfer_sae(sae._core, direction))
+            return Probe._wrap(self._core.transfer_probe(sae._core, direction, place))
+        moved = SAE._wrap(self._core.transfer_sae(sae._core, direction, place))
         if refit is None:
             return moved
         return refit_after_transfer(moved, refit, refit_tokens, tied_rounds, progress)[0]

@@ -165,12 +165,38 @@ if importlib.util.find_spec("gguf"):
         target, lambda f: vector().save(f / "x.gguf", "gguf", layer=1),
         suture.UnsupportedError, "layer", "1", "expected at least 2",
     )  # fmt: skip
-    bad_numbers(target, "layer", lambda v: vector().save("x.gguf", "gguf", layer=v), -1, "2")
+    bad_numbers(target, "layer", lambda v: vector().save("x.gguf", "gguf", layer=v), -1)
+    row(
+        target, lambda _: vector().save("x.gguf", "gguf", layer=2.5),
+        TypeError, "layer", "2.5", "expected",
+    )  # fmt: skip
+    for name, part in (("2", "residual stream"), ("here", "residual stream")):
+        row(
+            target, lambda _, n=name: vector().save("x.gguf", "gguf", layer=n),
+            ValueError, "layer", name, "expected", part,
+        )  # fmt: skip
+    row(
+        target, lambda _: vector().save("x.gguf", "gguf", layer="blocks.3.hook_mlp_out"),
+        ValueError, "layer", "hook_mlp_out", "expected a layer of the residual stream",
+    )  # fmt: skip
+    for hook, parts in (
+        ("blocks.3.hook_mlp_out", ("mlp_out", "expected the residual stream", "layer")),
+        ("here", ("hook_name", "here", "expected a name of the residual stream")),
+    ):
+        row(
+            target,
+            lambda _, h=hook: vector(metadata={"hook_name": h}).save("x.gguf", "gguf"),
+            ValueError, *parts,
+        )  # fmt: skip
     row(target, lambda f: control(f, z_mean=0), ValueError, "z_mean", "0", "expected")
     row(target, lambda f: control(f / "no"), FileNotFoundError, "path", "no/v.gguf")
     target = "SteeringVector.load"
     row(
         target, lambda f: SteeringVector.load(control(f), layer=3),
+        ValueError, "layer", "3", "expected one of [5]",
+    )  # fmt: skip
+    row(
+        target, lambda f: SteeringVector.load(control(f), layer="layers.2"),
         ValueError, "layer", "3", "expected one of [5]",
     )  # fmt: skip
     row(

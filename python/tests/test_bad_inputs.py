@@ -15,6 +15,7 @@ import bad_inputs_moments  # noqa: F401
 import bad_inputs_probe  # noqa: F401
 import bad_inputs_rows  # noqa: F401
 import bad_inputs_sae  # noqa: F401
+import bad_inputs_site  # noqa: F401
 import bad_inputs_steering  # noqa: F401
 import bad_inputs_stitch  # noqa: F401
 import bad_inputs_training  # noqa: F401

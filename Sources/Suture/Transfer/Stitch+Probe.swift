@@ -7,17 +7,19 @@ extension Stitch {
     /// The metadata of the result names the new model and layer, where the stitch knows them, and
     /// keeps the old ones in `transferred_from`.
     ///
-    /// - Throws: `SutureError.invalidArgument` where sizes, models or layers do not match;
+    /// - Parameter site: where it comes from, in place of what its metadata say; so a name that nobody can
+    ///   read, or that says too little, can be overruled.
+    /// - Throws: `SutureError.invalidArgument` where sizes, models, layers or streams do not match;
     ///   `.numerical` for weights beyond float32.
-    public func transfer(_ probe: Probe, direction: Direction = .up) throws -> Probe {
+    public func transfer(_ probe: Probe, direction: Direction = .up, site: Site? = nil) throws -> Probe {
         let (forward, backward) = (map(direction), map(direction == .up ? .down : .up))
-        let ends = TransferEnds(self, direction, of: "probe")
+        let ends = try TransferEnds(self, direction, of: "probe")
         guard probe.dIn == forward.matrix.rows else {
             throw SutureError.invalidArgument(
                 "probe has d_in = \(probe.dIn), expected \(ends.sourceSize) = \(forward.matrix.rows) "
                     + "of the stitch (d_a = \(dA), d_b = \(dB)) for this direction")
         }
-        let metadata = try ends.metadata(of: probe.metadata)
+        let metadata = try ends.metadata(of: probe.metadata, from: site)
         let (matrix, shift) = (backward.matrix, backward.bias)
         let weights = try FloatMatrix(rows: probe.outputs, cols: matrix.rows) { target in
             for output in 0..<probe.outputs {

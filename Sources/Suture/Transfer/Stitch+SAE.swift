@@ -16,11 +16,13 @@ extension Stitch {
     /// The metadata of the result names the new model and layer, where the stitch knows them, and
     /// keeps the old ones in `transferred_from`.
     ///
-    /// - Throws: `SutureError.invalidArgument` where sizes, models or layers do not match;
+    /// - Parameter site: where it comes from, in place of what its metadata say; so a name that nobody can
+    ///   read, or that says too little, can be overruled.
+    /// - Throws: `SutureError.invalidArgument` where sizes, models, layers or streams do not match;
     ///   `.unsupported` for a per-token normalisation, with which there is no such SAE.
-    public func transfer(_ sae: SAE, direction: Direction = .up) throws -> SAE {
+    public func transfer(_ sae: SAE, direction: Direction = .up, site: Site? = nil) throws -> SAE {
         let (forward, backward) = (map(direction), map(direction == .up ? .down : .up))
-        let ends = TransferEnds(self, direction, of: "sae")
+        let ends = try TransferEnds(self, direction, of: "sae")
         guard sae.dIn == forward.matrix.rows else {
             throw SutureError.invalidArgument(
                 "sae has d_in = \(sae.dIn), expected \(ends.sourceSize) = \(forward.matrix.rows) "
@@ -31,7 +33,7 @@ extension Stitch {
                 "sae normalises each token (\(sae.normalization.name)), which is no affine map: "
                     + "a stitch cannot carry it across")
         }
-        let metadata = try ends.metadata(of: sae.metadata)
+        let metadata = try ends.metadata(of: sae.metadata, from: site)
         let folded = try sae.folded()
 
         let shift = product(backward.bias, folded.encoder)

@@ -8,19 +8,21 @@ extension Stitch {
     /// `z̄'` is exact with `acts`, the positive activations in the new model. Without them it is that of
     /// the mapped mean, `⟨up(mean), v'⟩` (ours). Sums are in float64.
     ///
-    /// - Throws: `invalidArgument` where sizes, models or layers do not match, or neither mean nor `acts` is
+    /// - Parameter site: where it comes from, in place of what its metadata say.
+    /// - Throws: `invalidArgument` where sizes, models, layers or streams do not match, or neither mean nor `acts` is
     ///   there; `numerical` if the stitch maps the vector to zero; `cancelled`.
     public func transfer(
-        _ vector: SteeringVector, direction: Direction = .up, acts: [MatrixView]? = nil, progress: Progress = .none
+        _ vector: SteeringVector, direction: Direction = .up, site: Site? = nil, acts: [MatrixView]? = nil,
+        progress: Progress = .none
     ) throws -> SteeringVector {
         let (matrix, bias) = map(direction)
-        let ends = TransferEnds(self, direction, of: "vector")
+        let ends = try TransferEnds(self, direction, of: "vector")
         guard vector.dIn == matrix.rows else {
             throw SutureError.invalidArgument(
                 "vector has d = \(vector.dIn), expected \(ends.sourceSize) = \(matrix.rows) of the stitch "
                     + "(d_a = \(dA), d_b = \(dB)) for this direction")
         }
-        let metadata = try ends.metadata(of: vector.metadata)
+        let metadata = try ends.metadata(of: vector.metadata, from: site)
         let moved = product(vector.vector, matrix)
         guard !isRounding(moved, of: vector.vector, matrix) else {
             let target = direction == .up ? "B" : "A"

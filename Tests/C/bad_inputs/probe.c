@@ -226,12 +226,12 @@ static void apply_rows(void) {
     samples.dense = &a;
     OUTPUT_ROWS("out", ROWS, 3, suture_probe_logits(probe, &samples, NULL, X));
 
-    ROW(INVALID, "stitch|NULL", "NULL", suture_stitch_transfer_probe(NULL, probe, SUTURE_UP, &out_probe));
-    ROW(INVALID, "probe|NULL", "NULL", suture_stitch_transfer_probe(stitch, NULL, SUTURE_UP, &out_probe));
-    ROW(INVALID, "direction|7", "unknown", suture_stitch_transfer_probe(stitch, probe, (suture_direction)7, &out_probe));
+    ROW(INVALID, "stitch|NULL", "NULL", suture_stitch_transfer_probe(NULL, probe, SUTURE_UP, NULL, &out_probe));
+    ROW(INVALID, "probe|NULL", "NULL", suture_stitch_transfer_probe(stitch, NULL, SUTURE_UP, NULL, &out_probe));
+    ROW(INVALID, "direction|7", "unknown", suture_stitch_transfer_probe(stitch, probe, (suture_direction)7, NULL, &out_probe));
     ROW(INVALID, "probe|d_in = 3|d_b = 4", "the other model's",
-        suture_stitch_transfer_probe(stitch, probe, SUTURE_DOWN, &out_probe));
-    ROW(INVALID, "out|NULL", "NULL", suture_stitch_transfer_probe(stitch, probe, SUTURE_UP, NULL));
+        suture_stitch_transfer_probe(stitch, probe, SUTURE_DOWN, NULL, &out_probe));
+    ROW(INVALID, "out|NULL", "NULL", suture_stitch_transfer_probe(stitch, probe, SUTURE_UP, NULL, NULL));
 }
 
 static void feature_rows(void) {

@@ -112,13 +112,13 @@ void sae_rows(void) {
     ROW(INVALID, "sae|NULL", "NULL", suture_sae_fold(NULL, &out_sae));
     ROW(INVALID, "out|NULL", "NULL", suture_sae_fold(sae, NULL));
 
-    ROW(INVALID, "stitch|NULL", "NULL", suture_stitch_transfer_sae(NULL, sae, SUTURE_UP, &out_sae));
-    ROW(INVALID, "sae|NULL", "NULL", suture_stitch_transfer_sae(stitch, NULL, SUTURE_UP, &out_sae));
-    ROW(INVALID, "direction|7", "unknown", suture_stitch_transfer_sae(stitch, sae, (suture_direction)7, &out_sae));
-    ROW(INVALID, "d_in|3|4", "a SAE of A sent down", suture_stitch_transfer_sae(stitch, sae, SUTURE_DOWN, &out_sae));
-    ROW(INVALID, "out|NULL", "NULL", suture_stitch_transfer_sae(stitch, sae, SUTURE_UP, NULL));
+    ROW(INVALID, "stitch|NULL", "NULL", suture_stitch_transfer_sae(NULL, sae, SUTURE_UP, NULL, &out_sae));
+    ROW(INVALID, "sae|NULL", "NULL", suture_stitch_transfer_sae(stitch, NULL, SUTURE_UP, NULL, &out_sae));
+    ROW(INVALID, "direction|7", "unknown", suture_stitch_transfer_sae(stitch, sae, (suture_direction)7, NULL, &out_sae));
+    ROW(INVALID, "d_in|3|4", "a SAE of A sent down", suture_stitch_transfer_sae(stitch, sae, SUTURE_DOWN, NULL, &out_sae));
+    ROW(INVALID, "out|NULL", "NULL", suture_stitch_transfer_sae(stitch, sae, SUTURE_UP, NULL, NULL));
     ROW(UNSUPPORTED, "layer_norm", "per-token normalisation",
-        suture_stitch_transfer_sae(stitch, layer_norm_sae, SUTURE_UP, &out_sae));
+        suture_stitch_transfer_sae(stitch, layer_norm_sae, SUTURE_UP, NULL, &out_sae));
 
     suture_refit_config config = {.struct_size = sizeof config};
     suture_refit_report report = {.struct_size = sizeof report};
@@ -157,9 +157,9 @@ void sae_rows(void) {
 
     OK(suture_stitch_set_metadata(stitch, "{\"model_a\": \"small\", \"layer_a\": 2}"));
     OK(suture_sae_set_metadata(sae, "{\"model_name\": \"other\"}"));
-    ROW(INVALID, "other|small", "a SAE of another model", suture_stitch_transfer_sae(stitch, sae, SUTURE_UP, &out_sae));
+    ROW(INVALID, "other|small", "a SAE of another model", suture_stitch_transfer_sae(stitch, sae, SUTURE_UP, NULL, &out_sae));
     OK(suture_sae_set_metadata(sae, "{\"model_name\": \"small\", \"hook_name\": \"blocks.5.hook_resid_pre\"}"));
-    ROW(INVALID, "5|2", "a SAE of another layer", suture_stitch_transfer_sae(stitch, sae, SUTURE_UP, &out_sae));
+    ROW(INVALID, "5|2", "a SAE of another layer", suture_stitch_transfer_sae(stitch, sae, SUTURE_UP, NULL, &out_sae));
     OK(suture_stitch_set_metadata(stitch, "{}"));
     OK(suture_sae_set_metadata(sae, "{}"));
     ACCEPTS_NULL(suture_sae_destroy);

@@ -71,7 +71,7 @@ static void apply_rows(const suture_steering *steering) {
 static void transfer_rows(const suture_steering *steering) {
     const suture_matrix *acts = FLOATS(b_data, 20, D_B);
 #define TRANSFER(stitch, steering, direction, acts, count) \
-    suture_stitch_transfer_steering(stitch, steering, direction, acts, count, NULL, &out_steering)
+    suture_stitch_transfer_steering(stitch, steering, direction, NULL, acts, count, NULL, &out_steering)
     ROW(INVALID, "stitch|NULL", "NULL", TRANSFER(NULL, steering, SUTURE_UP, NULL, 0));
     ROW(INVALID, "vector|NULL", "NULL", TRANSFER(stitch, NULL, SUTURE_UP, NULL, 0));
     ROW(INVALID, "direction|9", "unknown", TRANSFER(stitch, steering, (suture_direction)9, NULL, 0));
@@ -82,7 +82,7 @@ static void transfer_rows(const suture_steering *steering) {
     INPUT_ROWS("acts", 20, D_B, TRANSFER(stitch, steering, SUTURE_UP, X, 1));
     CONTENT_ROWS("acts", 20, D_B, TRANSFER(stitch, steering, SUTURE_UP, X, 1));
     ROW(INVALID, "out|NULL", "NULL",
-        suture_stitch_transfer_steering(stitch, steering, SUTURE_UP, acts, 1, NULL, NULL));
+        suture_stitch_transfer_steering(stitch, steering, SUTURE_UP, NULL, acts, 1, NULL, NULL));
     suture_steering *without = NULL;
     OK(suture_steering_create(FLOATS(numbers, 1, D_A), 1, NULL, &without));
     ROW(INVALID, "vector|mean|acts", "nothing to take z_mean from", TRANSFER(stitch, without, SUTURE_UP, NULL, 0));

@@ -60,6 +60,7 @@ suture_train_metrics out_metrics;
 suture_sae_config out_config;
 suture_cpu_info_report out_cpu;
 suture_probe_report out_probe_report;
+suture_site out_site;
 int64_t out_integers[8];
 
 static void poison_results(void) {
@@ -90,6 +91,7 @@ static void poison_results(void) {
     POISON_REPORT(out_config);
     POISON_REPORT(out_cpu);
     POISON_REPORT(out_probe_report);
+    POISON_REPORT(out_site);
 }
 
 static int all_poison(const void *data, size_t count) {
@@ -115,7 +117,8 @@ static const char *written_result(void) {
 #define REPORT_WRITTEN(report) (!all_poison((const char *)&report + 8, sizeof report - 8))
     if (REPORT_WRITTEN(out_svcca) || REPORT_WRITTEN(out_objective) || REPORT_WRITTEN(out_report) ||
         REPORT_WRITTEN(out_view) || REPORT_WRITTEN(out_evaluation_report) || REPORT_WRITTEN(out_metrics) ||
-        REPORT_WRITTEN(out_config) || REPORT_WRITTEN(out_cpu) || REPORT_WRITTEN(out_probe_report))
+        REPORT_WRITTEN(out_config) || REPORT_WRITTEN(out_cpu) || REPORT_WRITTEN(out_probe_report) ||
+        REPORT_WRITTEN(out_site))
         return "a report";
     return NULL;
 }
@@ -280,6 +283,7 @@ int main(int argc, char **argv) {
     analysis_rows();
     steering_rows();
     probe_rows();
+    site_rows();
     destroy_objects();
     for (int i = 0; i < covered_count; ++i) printf("covers %s\n", covered[i]);
     return finish("bad_inputs");

@@ -70,6 +70,7 @@ extern suture_train_metrics out_metrics;
 extern suture_sae_config out_config;
 extern suture_cpu_info_report out_cpu;
 extern suture_probe_report out_probe_report;
+extern suture_site out_site;
 extern int64_t out_integers[8];
 
 // A path in the folder of the test; valid until the next call.
@@ -180,5 +181,6 @@ void training_rows(void);
 void analysis_rows(void);
 void steering_rows(void);
 void probe_rows(void);
+void site_rows(void);
 
 #endif

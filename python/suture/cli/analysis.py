@@ -26,7 +26,9 @@ def options(parser: ArgumentParser) -> None:
         "--transferred", type=Path, nargs=3, metavar=("SAE", "ACTS", "MODEL"),
         help="the SAE moved to another model, with that model's activations of the same tokens",
     )  # fmt: skip
-    parser.add_argument("--layer", type=int, nargs="+", help="layer of each folder of activations")
+    parser.add_argument(
+        "--layer", type=inputs.layer, nargs="+", help="layer of each folder of activations"
+    )
     parser.add_argument("--features", type=int, nargs="+", help="features to write pages of")
     parser.add_argument("--count", type=int, default=40, help="pages, where none are named (40)")
     parser.add_argument("--examples", type=int, default=8, help="examples of each feature (8)")

@@ -37,7 +37,11 @@ def _extract_options(parser: ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="folder of a Hugging Face model and its tokenizer")
     parser.add_argument("texts", type=Path, nargs="+", help=".jsonl or text files (.gz, .xz)")
     parser.add_argument(
-        "--layers", type=int, nargs="+", required=True, help="residual stream before these layers"
+        "--layers",
+        type=inputs.layer,
+        nargs="+",
+        required=True,
+        help="residual stream before these layers",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for the activations")
     parser.add_argument("--context", type=int, default=128, help="tokens a sequence (128)")
@@ -84,13 +88,15 @@ def _extract(options: Namespace) -> dict[str, Any]:
 
 
 def _layer(text: str) -> int | str:
-    return text if text == "auto" else int(text)
+    return text if text == "auto" else inputs.layer(text)
 
 
 def _fit_options(parser: ArgumentParser) -> None:
     parser.add_argument("acts_a", type=Path, help="activations of A: .npy, or an extracted folder")
     parser.add_argument("acts_b", type=Path, help="activations of B on the same tokens")
-    parser.add_argument("--layer-a", type=int, help="layer of A, where the folder holds several")
+    parser.add_argument(
+        "--layer-a", type=inputs.layer, help="layer of A, where the folder holds several"
+    )
     parser.add_argument(
         "--layer-b", type=_layer, help="layer of B; 'auto' picks the one most alike by SVCCA"
     )
@@ -175,10 +181,13 @@ def _transfer_options(parser: ArgumentParser) -> None:
     parser.add_argument("stitch", type=Path, help="stitch (.safetensors)")
     parser.add_argument("sae", type=Path, help="folder of the SAE to move")
     parser.add_argument("--direction", choices=["up", "down"], default="up", help="A to B, or back")
+    parser.add_argument("--site", metavar="NAME", help=inputs.SITE)
     parser.add_argument(
         "--refit", type=Path, metavar="ACTS", help="solve the decoder anew on the new model's acts"
     )
-    parser.add_argument("--layer", type=int, help="layer of ACTS, where the folder holds several")
+    parser.add_argument(
+        "--layer", type=inputs.layer, help="layer of ACTS, where the folder holds several"
+    )
     parser.add_argument("--refit-tokens", type=int, help="tokens of ACTS at most (all)")
     parser.add_argument(
         "--tied-rounds", type=int, default=0, help="then tie the encoder and refit so often (0)"
@@ -190,6 +199,7 @@ def _transfer(options: Namespace) -> dict[str, Any]:
     moved = suture.Stitch.load(options.stitch).transfer(
         suture.SAE.load(options.sae),
         direction=options.direction,
+        site=options.site,
         refit=None if options.refit is None else inputs.rows(options.refit, options.layer, "layer"),
         refit_tokens=options.refit_tokens,
         tied_rounds=options.tied_rounds,
@@ -207,7 +217,9 @@ def _evaluate_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "acts", type=Path, nargs="+", help="activations; for a stitch those of A and of B"
     )
-    parser.add_argument("--layer", type=int, nargs="+", help="layer of each folder of activations")
+    parser.add_argument(
+        "--layer", type=inputs.layer, nargs="+", help="layer of each folder of activations"
+    )
 
 
 def _evaluate(options: Namespace) -> dict[str, Any]:

@@ -3,10 +3,16 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
 from pathlib import Path
 from typing import Any
 
 import suture
+from suture.site import residual_layer
+
+SITE = (
+    "stream that it comes from, such as blocks.4.hook_resid_pre, in place of what its metadata say"
+)
 
 
 def rows(path: Path, layer: int | None, name: str) -> Any:
@@ -43,9 +49,16 @@ def source(path: Path, layer: int | None) -> dict[str, Any]:
 def origin(path: Path, layer: int | None) -> dict[str, Any]:
     """The same, in the words of a SAE's metadata."""
     known = source(path, layer)
-    found = {}
-    if known.get("model") is not None:
-        found["model_name"] = known["model"]
-    if known.get("layer") is not None:
-        found["hook_name"] = f"blocks.{known['layer']}.hook_resid_pre"
-    return found
+    return suture.Site(known.get("model") or None, known.get("layer")).metadata
+
+
+def layer(text: str) -> int:
+    """An option that says a layer: its number, or a name of the residual stream before it."""
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        return residual_layer("it", text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None

@@ -19,7 +19,7 @@ def probe_options(parser: ArgumentParser) -> None:
     """The options of ``suture probe``."""
     parser.add_argument("acts", type=Path, help="activations: .npy, or an extracted folder")
     parser.add_argument("labels", type=Path, help="a label for each row: text lines, or .npy")
-    parser.add_argument("--layer", type=int, help="layer, where the folder holds several")
+    parser.add_argument("--layer", type=inputs.layer, help="layer, where the folder holds several")
     parser.add_argument(
         "--pool",
         action="store_true",
@@ -36,6 +36,7 @@ def probe_options(parser: ArgumentParser) -> None:
         "--stitch", type=Path, help="carry the probe through this stitch (.safetensors)"
     )
     parser.add_argument("--direction", choices=["up", "down"], default="up", help="A to B, or back")
+    parser.add_argument("--site", metavar="NAME", help=inputs.SITE)
     parser.add_argument(
         "--held-out",
         type=Path,
@@ -43,7 +44,7 @@ def probe_options(parser: ArgumentParser) -> None:
         metavar=("ACTS", "LABELS"),
         help="evaluate on these; with --stitch, ACTS are the new model's",
     )
-    parser.add_argument("--held-layer", type=int, help="layer of those ACTS")
+    parser.add_argument("--held-layer", type=inputs.layer, help="layer of those ACTS")
     parser.add_argument("--out", type=Path, help="probe to write (.safetensors)")
 
 
@@ -73,7 +74,9 @@ def probe(options: Namespace) -> dict[str, Any]:
             result["features"] = features.tolist()
     result["accuracy"] = probe.accuracy(X, y, progress=not options.quiet)
     if options.stitch is not None:
-        probe = suture.Stitch.load(options.stitch).transfer(probe, options.direction)
+        probe = suture.Stitch.load(options.stitch).transfer(
+            probe, options.direction, site=options.site
+        )
     if options.held_out is not None:
         acts, labels = options.held_out
         held = _samples(acts, options.held_layer, options.pool, "held-layer")

@@ -18,16 +18,23 @@ def options(parser: ArgumentParser) -> None:
         help="activations (.npy, extracted folders), or with --model texts, to steer to and from",
     )  # fmt: skip
     parser.add_argument("--use", type=Path, metavar="VECTOR", help="steer by this one, fit none")
-    parser.add_argument("--use-layer", type=int, help="its layer, in a GGUF file with several")
+    parser.add_argument(
+        "--use-layer", type=inputs.layer, help="its layer, in a GGUF file with several"
+    )
     parser.add_argument("--model", type=Path, help="folder of the model that the vector is of")
-    parser.add_argument("--layer", type=int, help="layer: of the texts, or of several in a folder")
+    parser.add_argument(
+        "--layer", type=inputs.layer, help="layer: of the texts, or of several in a folder"
+    )
     parser.add_argument("--max-tokens", type=int, help="tokens of each text file at most (all)")
     parser.add_argument("--stitch", type=Path, help="carry the vector through this stitch")
     parser.add_argument("--direction", choices=["up", "down"], default="up", help="A to B, or back")
+    parser.add_argument("--site", metavar="NAME", help=inputs.SITE)
     parser.add_argument(
         "--acts", type=Path, help="positive activations of the new model, for its z_mean"
     )
-    parser.add_argument("--acts-layer", type=int, help="layer of ACTS, where there are several")
+    parser.add_argument(
+        "--acts-layer", type=inputs.layer, help="layer of ACTS, where there are several"
+    )
     parser.add_argument(
         "--out", type=Path, help="vector to write (.safetensors, or .gguf for llama.cpp)"
     )
@@ -36,7 +43,9 @@ def options(parser: ArgumentParser) -> None:
     own.add_argument(
         "--steered-model", type=Path, metavar="MODEL", help="model that writes (that of --model)"
     )
-    own.add_argument("--steered-layer", type=int, help="where to steer (what the vector says)")
+    own.add_argument(
+        "--steered-layer", type=inputs.layer, help="where to steer (what the vector says)"
+    )
     own.add_argument("--mode", choices=["clamp", "add", "ablate"], default="clamp")
     own.add_argument("--strength", type=float, default=1.0, help="factor of z_mean (1)")
     own.add_argument("--max-new-tokens", type=int, default=64, help="(64)")
@@ -65,6 +74,7 @@ def run(options: Namespace) -> dict[str, Any]:
         vector = suture.Stitch.load(options.stitch).transfer(
             vector,
             options.direction,
+            site=options.site,
             acts=None if acts is None else inputs.rows(acts, options.acts_layer, "acts-layer"),
             progress=not options.quiet,
         )
@@ -118,12 +128,13 @@ def _texts(vector: suture.SteeringVector, folder: Path, options: Namespace) -> d
 
     layer = options.steered_layer
     if layer is None:
-        parts = str(vector.metadata.get("hook_name", "")).split(".")
-        if len(parts) < 2 or not parts[1].isdecimal():
+        site = suture.Site.of(vector)
+        if site.stream != "resid_pre" or site.layer is None:
             raise ValueError(
-                "steered-layer is not given, expected it for a vector that does not say its layer"
+                "steered-layer is not given, expected it for a vector that does not say which "
+                "layer of the residual stream it is of"
             )
-        layer = int(parts[1])
+        layer = site.layer
     model, tokenizer = load(folder, "steered-model" if options.steered_model else "model")
     with steer(model, vector, layer, options.mode, options.strength):
         texts = generate(

@@ -46,7 +46,7 @@ _ARCHITECTURES = ("topk", "batchtopk", "jumprelu", "relu")
 def train_options(parser: ArgumentParser) -> None:
     """The options of ``suture train``."""
     parser.add_argument("acts", type=Path, help="activations: .npy, or an extracted folder")
-    parser.add_argument("--layer", type=int, help="layer, where the folder holds several")
+    parser.add_argument("--layer", type=inputs.layer, help="layer, where the folder holds several")
     parser.add_argument(
         "--init", type=Path, help="start from this SAE, a transferred one for example"
     )
@@ -114,11 +114,7 @@ def _new(rows: Any, options: Namespace, settings: dict[str, Any]) -> suture.Trai
             k=options.k if options.architecture in ("topk", "batchtopk") else None,
             seed=options.seed,
         )
-        source = inputs.source(options.acts, options.layer)
-        if source.get("model") is not None:
-            start.metadata |= {"model_name": source["model"]}
-            if source["layer"] is not None:
-                start.metadata |= {"hook_name": f"blocks.{source['layer']}.hook_resid_pre"}
+        start.metadata |= inputs.origin(options.acts, options.layer)
     if options.checkpoint_every is not None:
         settings = settings | {"checkpoint_every": options.checkpoint_every}
     return suture.train(

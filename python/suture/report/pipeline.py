@@ -84,10 +84,8 @@ class Experiment(Pair):
                 seed=settings.seed,
                 progress=self.progress,
             )
-            run.sae.metadata |= {
-                "model_name": models.result[name]["name"],
-                "hook_name": f"blocks.{svcca.result[f'layer_{name}']}.hook_resid_pre",
-            }
+            site = suture.Site(models.result[name]["name"], svcca.result[f"layer_{name}"])
+            run.sae.metadata |= site.metadata
             run.sae.save(folder / "sae")
             return {"history": [dict(row) for row in run.history]}
 

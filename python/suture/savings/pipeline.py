@@ -94,10 +94,8 @@ class Savings(Pair):
                 seed=seed,
                 progress=self.progress,
             )
-            run.sae.metadata |= {
-                "model_name": self.models.result["a"]["name"],
-                "hook_name": f"blocks.{self.svcca.result['layer_a']}.hook_resid_pre",
-            }
+            site = suture.Site(self.models.result["a"]["name"], self.svcca.result["layer_a"])
+            run.sae.metadata |= site.metadata
             run.sae.save(folder / "sae")
             held_out = run.sae.evaluate(self._matrix(self.held_rows, "a"), progress=False)
             return {"held_out": held_out, "flops": run.history[-1]["flops"]}
