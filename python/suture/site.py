@@ -176,3 +176,12 @@ def residual_layer(name: str, value: Any, least: int = 0) -> int:
     if site is None or site.stream != "resid_pre" or site.layer is None:
         raise ValueError(f"{name} is {value!r}, expected a layer of the residual stream")
     return integer(name, site.layer, least)
+
+
+def site_of_activations(acts: Any) -> Site:
+    """Model and layer of extracted activations, as far as they are known."""
+    known = getattr(acts, "metadata", None)
+    layers = tuple(getattr(acts, "layers", ()))
+    if not isinstance(known, dict) or len(layers) != 1:
+        return Site()
+    return Site(known.get("model") or None, layers[0])

@@ -16,7 +16,7 @@ from ._inputs import Acts, Array, Stream, weight
 from ._metadata import Metadata, to_json
 from ._progress import Meter, Progress
 from ._rowwise import map_rows
-from .site import Site, residual_layer
+from .site import Site, residual_layer, site_of_activations
 
 __all__ = ["SteeringVector"]
 
@@ -124,7 +124,7 @@ class SteeringVector:
             counted("negative", right),
         ):
             core = _core.steering_fit(left, right, meter.part())
-        return cls._wrap(core, _origin(positive) | (metadata or {}))
+        return cls._wrap(core, site_of_activations(positive).metadata | (metadata or {}))
 
     def apply(
         self,
@@ -287,15 +287,6 @@ def _rebuild(
     metadata: dict[str, Any],
 ) -> SteeringVector:
     return cls(vector, z_mean, mean=mean, metadata=metadata)
-
-
-def _origin(acts: Any) -> dict[str, Any]:
-    """Model and layer of extracted activations, where they are known."""
-    known = getattr(acts, "metadata", None)
-    layers = tuple(getattr(acts, "layers", ()))
-    if not isinstance(known, dict) or len(layers) != 1:
-        return {}
-    return Site(known.get("model") or None, layers[0]).metadata
 
 
 def transferred(

@@ -22,7 +22,7 @@ from .probe import Probe
 from .refit import refit_after_transfer
 from .reports import FitReport, Objective, SutureWarning, fit_report
 from .sae import SAE
-from .site import Site, named_site
+from .site import Site, named_site, site_of_activations
 from .steering import SteeringVector, transferred
 
 __all__ = ["Stitch"]
@@ -129,7 +129,7 @@ class Stitch:
                 below it; the objective is within about 1e-7 of its end at 1e-4, 1e-9 at 1e-5.
             max_iterations: most steps.
             metadata: model_a, layer_a, model_b, layer_b, …; tokens, alpha and the objective are
-                added.
+                added, and models and layers where `suture.Activations` know them.
             progress: True for a tqdm bar after two seconds, or a function of (done, total).
 
         Returns:
@@ -177,7 +177,7 @@ class Stitch:
             core, report = _core.stitch_fit(
                 found._core, alpha, tolerance, iterations, ridge, method, objective, meter.part()
             )
-        self = cls._wrap(core, metadata)
+        self = cls._wrap(core, _sides(acts_a, acts_b) | (metadata or {}))
         self.report = fit_report(report)
         for text in self.report.warnings:
             warnings.warn(f"Stitch.fit: {text}", SutureWarning, stacklevel=2)
@@ -351,6 +351,10 @@ class Stitch:
             tied_rounds: as for `suture.refit_decoder`: the best start for training, but
                 activations are no longer those of `sae`.
 
+        Warns:
+            SutureWarning: `sae` says that it is of a centred stream (TransformerLens'
+                center_writing_weights, as `gpt2-small-res-jb`), which is another than the model's.
+
         Raises:
             ValueError: `sae` does not fit: its width, model, layer or stream.
             UnsupportedError: `sae` normalises each token, so that the composition is not affine.
@@ -371,6 +375,15 @@ class Stitch:
         word("direction", direction, ("up", "down"))
         given = named_site("site", site)
         place = None if given is None else given._fields
+        loading = sae.metadata.get("model_from_pretrained_kwargs")
+        if isinstance(loading, dict) and loading.get("center_writing_weights"):
+            warnings.warn(
+                "Stitch.transfer: sae was made on a model with center_writing_weights, whose "
+                "residual stream has its mean over the coordinates taken out; expected a stitch of "
+                "such streams",
+                SutureWarning,
+                stacklevel=2,
+            )
         self._metadata.tell_core()
         sae._metadata.tell_core()
         for name, value, none in (
@@ -479,6 +492,15 @@ class Stitch:
             return f", {name}={model!r}" + (f" layer {layer}" if layer is not None else "")
 
         return f"Stitch(d_a={self.d_a}, d_b={self.d_b}{side('a')}{side('b')})"
+
+
+def _sides(acts_a: Any, acts_b: Any) -> dict[str, Any]:
+    """Models and layers of extracted activations, where they are known."""
+    found: dict[str, Any] = {}
+    for side, acts in (("a", acts_a), ("b", acts_b)):
+        site = site_of_activations(acts)
+        found |= {f"model_{side}": site.model, f"layer_{side}": site.layer}
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def _rebuild(

@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import pickle
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -220,6 +221,39 @@ def test_insisting(make: Callable[..., Any]) -> None:
         "model_name": "my-model", "hook_name": "my hook", "site": "blocks.4.hook_resid_pre",
     }  # fmt: skip
     assert thing.metadata == {"model_name": "my-model", "hook_name": "my hook"}
+
+
+def test_a_centred_stream_is_another() -> None:
+    names = {"model_name": "pythia-70m", "hook_name": "blocks.4.hook_resid_pre"}
+    for loading, count in (
+        ({"center_writing_weights": True}, 1),
+        ({"fold_ln": True}, 0),
+        (None, 0),
+    ):
+        thing = sae(names | {"model_from_pretrained_kwargs": loading})
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            moved = stitch().transfer(thing)
+        assert [w.category for w in caught] == [suture.SutureWarning] * count
+        assert "model_from_pretrained_kwargs" not in moved.metadata
+
+
+def test_fits_know_where_activations_are_from(rng: np.random.Generator) -> None:
+
+    def acts(layer: int, model: str) -> suture.Activations:
+        rows = rng.normal(size=(200, D)).astype(np.float32)
+        return suture.Activations(
+            {layer: rows}, token_ids=np.zeros(200, np.int32), metadata={"model": model}
+        )
+
+    a, b = acts(4, "pythia-70m"), acts(7, "pythia-160m")
+    found = suture.Stitch.fit(a, b, metadata={"layer_b": 6, "note": "x"}).metadata
+    assert [found[key] for key in ("model_a", "layer_a", "model_b", "note")] == [
+        "pythia-70m", 4, "pythia-160m", "x",
+    ]  # fmt: skip
+    assert found["layer_b"] == 6
+    assert Site.of(suture.SteeringVector.fit(a, np.zeros((1, D)))) == Site("pythia-70m", 4)
+    assert "model_a" not in suture.Stitch.fit(a[4], b[7]).metadata
 
 
 @pytest.mark.parametrize(
