@@ -105,6 +105,53 @@ suture_status suture_align(const int64_t *ends_a, int64_t count_a, const int64_t
     int64_t count_b, int64_t *rows_a, int64_t *rows_b, int64_t *count);
 
 // -------------------------------------------------------------------------------------------------
+// Norms
+// -------------------------------------------------------------------------------------------------
+
+/// Writes the Euclidean norm of each row of h (N, d), any element type, to norms (N). The same row
+/// has the same norm here and wherever a bound on norms is looked at.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for a value that is not finite in float32;
+/// SUTURE_ERROR_CANCELLED.
+suture_status suture_row_norms(const suture_matrix *h, const suture_progress *progress,
+    double *norms);
+
+/// The numbers of the rows that suture_norm_bound() looks at among `rows` of them, ascending: all
+/// up to 4096, else 4096 that are spread over all and depend on `rows` alone. For rows that are
+/// somewhere else: take the norms of these, their median, and a multiple of it. *count is how many
+/// there are; with indices NULL, only *count is written.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT if rows is below 1 or capacity below *count; nothing is
+/// written but *count.
+suture_status suture_norm_sample(int64_t rows, int64_t *indices, int64_t capacity, int64_t *count);
+
+/// A bound on the norms of a stream's rows: multiple times the median norm of a fixed sample of the
+/// rows of all shards (N_i, d), which follow one another; how they are cut does not matter. Rows of
+/// zeros are left out of the sample; if all are, *bound is infinity, which bounds nothing. Compute
+/// it once for a stream, and give it to all who read a part: suture_moments_set_norm_bounds().
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT unless multiple is finite and above 0, for unequal widths,
+/// no rows, or a value of the sample that is not finite in float32.
+suture_status suture_norm_bound(const suture_matrix *shards, int64_t shard_count, double multiple,
+    double *bound);
+
+/// Sets bounds on the norms of the rows of A and B, infinity for none, before the first row: rows
+/// beyond them do not count, and neither do the rows they are paired with. The bounds stay with the
+/// moments, in their bytes too, and suture_moments_merge() refuses moments with others.
+///
+/// With `estimated` 1 the bounds are estimates from this part of the data, which the other parts
+/// need not share: such moments are merged if the smaller of two bounds leaves out the same rows of
+/// both. With 0 they hold for all parts.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for a bound that is NaN, 0 or negative, an `estimated`
+/// other than 0 or 1, or once rows were seen.
+suture_status suture_moments_set_norm_bounds(suture_moments *moments, double norm_bound_a,
+    double norm_bound_b, int32_t estimated);
+
+/// What moments know of the norms of their rows. Set out->struct_size first.
+suture_status suture_moments_norms(const suture_moments *moments, suture_norms_report *out);
+
+// -------------------------------------------------------------------------------------------------
 // Moments
 // -------------------------------------------------------------------------------------------------
 

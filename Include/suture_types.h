@@ -128,6 +128,42 @@ typedef struct suture_cpu_info_report {
 } suture_cpu_info_report;
 
 // ---------------------------------------------------------------------------------------------
+// Moments
+// ---------------------------------------------------------------------------------------------
+
+/// What moments know of the norms of one stream's rows.
+typedef struct suture_stream_norms {
+    /// Rows beyond this norm do not count; infinity where there is no bound.
+    double norm_bound;
+    /// Rows beyond it, and their share of the sum of squared norms of these and of the rows that count.
+    uint64_t beyond;
+    double share_beyond;
+    /// Of the rows that count: the median norm (to 3 %, zeros left out) and the largest; 0 where they
+    /// are not known, as of moments from bytes of version 1.
+    double median;
+    double largest;
+    /// Of the rows that count, those of massive norm, more than five times the median; and which share
+    /// of the variance is theirs at least.
+    uint64_t massive;
+    double massive_share;
+} suture_stream_norms;
+
+/// What moments know of the norms of their rows.
+typedef struct suture_norms_report {
+    uint64_t struct_size;
+    /// Pairs of rows that do not count, because one of them is beyond its bound.
+    uint64_t left_out;
+    suture_stream_norms a;
+    suture_stream_norms b;
+    /// 1 if less than one row in twenty has more than a quarter of the variance of a stream: then a few
+    /// rows decide what is fitted.
+    int32_t carried_by_few;
+    /// Whose bounds they are: 0 nobody has set any; 1 they are estimates, which other moments need not
+    /// share; 2 they hold for all parts of the data.
+    int32_t bounds;
+} suture_norms_report;
+
+// ---------------------------------------------------------------------------------------------
 // Stitches
 // ---------------------------------------------------------------------------------------------
 
@@ -223,7 +259,10 @@ typedef enum suture_warning {
     SUTURE_WARNING_FEW_TOKENS = 4,
     /// SUTURE_OBJECTIVE_RAW was asked for, and one stream's coordinates are more than three times as
     /// large as the other's (roots of the mean variances): the other's errors hardly count.
-    SUTURE_WARNING_UNLIKE_SCALES = 8
+    SUTURE_WARNING_UNLIKE_SCALES = 8,
+    /// A few rows of massive norm carry much of the variance, and so the fit is theirs; see
+    /// suture_moments_norms().
+    SUTURE_WARNING_FEW_ROWS = 16
 } suture_warning;
 
 /// What a fit did.

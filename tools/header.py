@@ -29,6 +29,7 @@ WIDTH = 100
 SECTIONS = [
     "Library",
     "Alignment",
+    "Norms",
     "Moments",
     "Stitch",
     "Autoencoder",

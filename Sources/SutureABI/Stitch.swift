@@ -298,6 +298,7 @@ extension suture_stitch_report {
         if report.isRankDeficient { warnings |= UInt32(SUTURE_WARNING_RANK_DEFICIENT.rawValue) }
         if !report.converged { warnings |= UInt32(SUTURE_WARNING_NOT_CONVERGED.rawValue) }
         if report.hasFewTokens { warnings |= UInt32(SUTURE_WARNING_FEW_TOKENS.rawValue) }
+        if report.isCarriedByFewRows { warnings |= UInt32(SUTURE_WARNING_FEW_ROWS.rawValue) }
         if report.hasUnlikeScales { warnings |= UInt32(SUTURE_WARNING_UNLIKE_SCALES.rawValue) }
         seconds = report.seconds
     }

@@ -310,10 +310,10 @@ private func expectClose(_ a: Moments, _ b: Moments, within tolerance: Double = 
             }
             return changed
         }
-        bytes = sealed(8, 1)
+        bytes = sealed(8, 2)
         #expect(throws: Never.self) { try bytes.withUnsafeBytes { _ = try Moments(serialized: $0) } }
         let cases: [(Int, UInt64, String)] = [
-            (8, 2, "version"), (16, 0, "cannot be"), (16, 2, "bytes for"), (24, 1 << 40, "cannot be"),
+            (8, 3, "version"), (16, 0, "cannot be"), (16, 60, "bytes for"), (24, 1 << 40, "cannot be"),
             (32, 1 << 53, "cannot be"), (40, Double.nan.bitPattern, "holds nan"),
             (56, (-1.0).bitPattern, "negative"), (72, Double.infinity.bitPattern, "holds inf"),
         ]

@@ -51,6 +51,7 @@ int core_add_library(PyObject *module, core_state *state);
 int core_add_rows(PyObject *module, core_state *state);
 int core_add_view(PyObject *module, core_state *state);
 int core_add_alignment(PyObject *module, core_state *state);
+int core_add_norms(PyObject *module, core_state *state);
 int core_add_moments(PyObject *module, core_state *state);
 int core_add_stitch(PyObject *module, core_state *state);
 int core_add_sae(PyObject *module, core_state *state);

@@ -48,7 +48,7 @@ static int execute(PyObject *module) {
         return -1;
     }
     static int (*const parts[])(PyObject *, core_state *) = {
-        core_add_errors, core_add_library, core_add_rows, core_add_view, core_add_alignment, core_add_moments,
+        core_add_errors, core_add_library, core_add_rows, core_add_view, core_add_alignment, core_add_norms, core_add_moments,
         core_add_stitch, core_add_sae,     core_add_codes,      core_add_evaluation, core_add_trainer,
         core_add_analysis,
         core_add_steering, core_add_site,

@@ -104,6 +104,43 @@ static PyObject *merge(PyObject *self, PyObject *args) {
     Py_RETURN_NONE;
 }
 
+static PyObject *set_norm_bounds(PyObject *self, PyObject *args) {
+    double a, b;
+    int estimated;
+    if (!PyArg_ParseTuple(args, "ddp", &a, &b, &estimated)) return NULL;
+    if (core_write(self) < 0) return NULL;
+    suture_status status = suture_moments_set_norm_bounds(handle_of(self), a, b, estimated);
+    core_done_writing(self);
+    if (status != SUTURE_OK) {
+        core_raise(core_state_of_object(self), status);
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *stream_norms(const suture_stream_norms *norms) {
+    return Py_BuildValue(
+        "{s:d,s:K,s:d,s:d,s:d,s:K,s:d}", "norm_bound", norms->norm_bound, "beyond", (unsigned long long)norms->beyond,
+        "share_beyond", norms->share_beyond, "median", norms->median, "largest", norms->largest, "massive",
+        (unsigned long long)norms->massive, "massive_share", norms->massive_share);
+}
+
+static PyObject *norms(PyObject *self, PyObject *unused) {
+    (void)unused;
+    suture_norms_report report = {.struct_size = sizeof report};
+    if (core_read(self) < 0) return NULL;
+    suture_status status = suture_moments_norms(handle_of(self), &report);
+    core_done_reading(self);
+    if (status != SUTURE_OK) {
+        core_raise(core_state_of_object(self), status);
+        return NULL;
+    }
+    return Py_BuildValue(
+        "{s:K,s:N,s:N,s:O,s:i}", "left_out", (unsigned long long)report.left_out, "a", stream_norms(&report.a), "b",
+        stream_norms(&report.b), "carried_by_few", report.carried_by_few ? Py_True : Py_False, "bounds",
+        (int)report.bounds);
+}
+
 static PyObject *info(PyObject *self, PyObject *unused) {
     (void)unused;
     int64_t d_a = 0, d_b = 0;
@@ -197,6 +234,9 @@ static PyMethodDef methods[] = {
     {"update_pairs", update_pairs, METH_VARARGS,
      "update_pairs(h_a, h_b, rows_a, rows_b, progress): suture_moments_update_pairs()."},
     {"merge", merge, METH_VARARGS, "merge(other): suture_moments_merge()."},
+    {"set_norm_bounds", set_norm_bounds, METH_VARARGS,
+     "set_norm_bounds(norm_bound_a, norm_bound_b, estimated): suture_moments_set_norm_bounds()."},
+    {"norms", norms, METH_NOARGS, "norms(): suture_moments_norms()."},
     {"info", info, METH_NOARGS, "info(): (d_a, d_b, tokens)."},
     {"read_into", read_into, METH_VARARGS,
      "read_into(mean_a, mean_b, cov_aa, cov_ab, cov_bb): writes float64 arrays; None for those not wanted."},

@@ -27,6 +27,7 @@ from .evaluation import Evaluation
 from .features import pool, select_features
 from .library import CPUInfo, cpu_info, set_threads
 from .moments import Moments
+from .norms import RowReport, StreamRows, norm_bound, row_norms
 from .pairing import Pairing
 from .probe import Probe, ProbeReport
 from .refit import RefitReport, refit_decoder
@@ -57,11 +58,13 @@ __all__ = [
     "Probe",
     "ProbeReport",
     "RefitReport",
+    "RowReport",
     "Rows",
     "Site",
     "SparseCodes",
     "SteeringVector",
     "Stitch",
+    "StreamRows",
     "SutureError",
     "SutureWarning",
     "TrainOptions",
@@ -73,11 +76,13 @@ __all__ = [
     "align",
     "check_paired",
     "cpu_info",
+    "norm_bound",
     "pool",
     "read_records",
     "read_texts",
     "refit_decoder",
     "resume",
+    "row_norms",
     "select_features",
     "set_threads",
     "svcca",

@@ -100,14 +100,16 @@ class Stream:
         self.total: int | None = None
         self._once = False
         self._whole: _core.Rows | None = None
+        self._opened: _core.Rows | None = None
         source = _source(acts, name)
         if not isinstance(source, Sequence):
             self._once = True
             self._rest: Iterator[Any] = iter(source)
-            self._first = next(self._rest, None)
-            if self._first is None:
+            item = next(self._rest, None)
+            if item is None:
                 raise ValueError(f"{name} is an empty iterable, expected at least one array")
-            first = self._open(0, self._first)
+            # Opened once: not every exporter hands out its memory again.
+            first = self._opened = self._open(0, item)
         else:
             if len(source) == 0:
                 raise ValueError(f"{name} is empty, expected at least one array")
@@ -146,13 +148,21 @@ class Stream:
     def arrays(self) -> Iterator[_core.Rows]:
         """Each array once, in order."""
         if self._once:
-            yield self._checked(0, self._first)
-            self._first = None
+            if self._opened is not None:
+                opened, self._opened = self._opened, None
+                yield opened
             for index, item in enumerate(self._rest, 1):
                 yield self._checked(index, item)
         else:
             for index, item in enumerate(self._items):
                 yield self._checked(index, item)
+
+    def first(self) -> _core.Rows:
+        """The first array, which stays to be read."""
+        found = self._opened or self._whole or next(self.arrays(), None)
+        if found is None:
+            raise ValueError(f"{self.name} has been read")
+        return found
 
     def _checked(self, index: int, item: Any) -> _core.Rows:
         found = self._whole if self._whole is not None else self._open(index, item)

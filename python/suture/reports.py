@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from .norms import RowReport
+
 __all__ = ["FitReport", "Objective", "SutureWarning"]
 
 WARNINGS = {
@@ -18,6 +20,7 @@ WARNINGS = {
     8: "unlike scales: coordinates of {larger} are {ratio:.3g} times as large as those of "
     "{smaller} (roots of the mean variances), so that the raw objective hardly hears {smaller}; "
     "objective='scaled' weighs both alike",
+    16: "{few_rows}",
 }
 
 
@@ -83,6 +86,7 @@ class FitReport:
         iterations: steps taken.
         converged: whether the tolerance was reached.
         rank_a, rank_b: numerical ranks of the covariances.
+        rows: which rows counted, and how their norms are spread (`RowReport`).
         warnings: sentences, also issued as `SutureWarning`.
         seconds: time it took, without gathering the moments.
     """
@@ -96,11 +100,12 @@ class FitReport:
     converged: bool
     rank_a: int
     rank_b: int
+    rows: RowReport
     warnings: tuple[str, ...]
     seconds: float
 
 
-def fit_report(values: dict[str, Any]) -> FitReport:
+def fit_report(values: dict[str, Any], rows: RowReport) -> FitReport:
     """The report of the core as a record."""
     after = Objective(**values["after"])
     roots = {"h_a": math.sqrt(after.variance_a), "h_b": math.sqrt(after.variance_b)}
@@ -110,6 +115,7 @@ def fit_report(values: dict[str, Any]) -> FitReport:
         "smaller": smaller,
         "larger": larger,
         "ratio": roots[larger] / roots[smaller] if roots[smaller] else math.inf,
+        "few_rows": rows.warning(),
     }
     found = [text for bit, text in WARNINGS.items() if values["warnings"] & bit]
     return FitReport(
@@ -117,6 +123,7 @@ def fit_report(values: dict[str, Any]) -> FitReport:
         | {
             "before": Objective(**values["before"]),
             "after": after,
+            "rows": rows,
             "warnings": tuple(text.format(**details) for text in found),
         }
     )

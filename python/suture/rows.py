@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Self, get_args
@@ -154,7 +155,7 @@ class Rows:
         if self.positions == "generated":
             kept &= known("generated", generated, "positions", "'all'") != 0
         if self.positions == "last":
-            kept &= _last(kept, known("text or sequence", texts, "positions", "'all'"))
+            kept &= last_of_each(kept, known("text or sequence", texts, "positions", "'all'"))
         if count and not kept.any():
             raise ValueError(f"rows is {self!r}, which leaves none of the {count} rows of {name}")
         return kept
@@ -278,6 +279,42 @@ def check_vocabulary(rows: Rows, size: int | None, of: str) -> None:
         )
 
 
+def token_index(acts: Any) -> dict[str, Any]:
+    """What `acts` knows of its rows, as `Rows.select` takes it; nothing of a plain array."""
+    if isinstance(acts, (str, os.PathLike)):
+        if not os.path.exists(os.path.join(acts, "manifest.json")):
+            return {}
+        from .activations import Activations
+
+        acts = Activations.open(os.fspath(acts))
+    owner = getattr(acts, "activations", None)
+    if owner is None:
+        owner = acts
+    found: dict[str, Any] = {}
+    for name in ("token_ids", "positions", "generated"):
+        found[name] = getattr(owner, name, None)
+    texts = getattr(owner, "text", None)
+    found["texts"] = getattr(owner, "sequence", None) if texts is None else texts
+    return found if found["token_ids"] is not None else {}
+
+
+def stream_mask(rows: Rows, acts: Any, stream: Any) -> Mask | None:
+    """Which rows of a stream count, but for their norms; None: all."""
+    if not rows.selects:
+        return None
+    refuse_iterator(rows, stream)
+    return rows.select(stream.total, name=stream.name, **token_index(acts))
+
+
+def refuse_iterator(rows: Rows, stream: Any) -> None:
+    """Rows are chosen of what has a known number of them."""
+    if stream.total is None:
+        raise TypeError(
+            f"rows is {rows!r}, expected no more than a norm_bound: {stream.name} is an iterator, "
+            "whose rows only reading tells; pass arrays, paths or a list of them"
+        )
+
+
 def is_tensor(value: Any) -> bool:
     """An array of another library."""
     return hasattr(value, "detach") or hasattr(value, "__array__")
@@ -303,7 +340,7 @@ def _token_ids(name: str, value: Any) -> frozenset[int]:
     return frozenset(integer(f"{name}[{i}]", token, 0, 2**31 - 1) for i, token in enumerate(value))
 
 
-def _last(kept: Mask, texts: npt.NDArray[Any]) -> Mask:
+def last_of_each(kept: Mask, texts: npt.NDArray[Any]) -> Mask:
     """Of each text, the last row that is kept."""
     places = np.flatnonzero(kept)
     last = np.zeros_like(kept)

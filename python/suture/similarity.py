@@ -14,7 +14,7 @@ from ._arguments import named, real
 from ._inputs import Acts, is_array
 from ._pairs import Pairs
 from ._progress import Meter, Progress
-from .moments import Moments, moments_of
+from .moments import Moments, moments_of, warn_of_few_rows
 
 __all__ = ["SVCCA", "svcca", "svcca_grid"]
 
@@ -44,6 +44,7 @@ def svcca(
     acts_b: Acts = None,
     *,
     pairs: Pairs = None,
+    rows: Any = None,
     variance_kept: float = 0.99,
     progress: Progress = True,
 ) -> SVCCA:
@@ -54,9 +55,14 @@ def svcca(
         acts_b: (N, d_b) activations of B on the same tokens.
         pairs: (rows_a, rows_b): row rows_a[i] of A goes with row rows_b[i] of B, as from
             `suture.align`. None: row i of both.
+        rows: which rows count: a `suture.Rows`, or a mask (N,), with `pairs` (P,). By default rows
+            of enormous norm do not, which would make a few directions of most of the variance.
         variance_kept: share of the variance that the singular directions kept on each side hold,
             above 0 and at most 1.
         progress: True for a tqdm bar after two seconds, or a function of (done, total).
+
+    Warns:
+        SutureWarning: few of the rows have much of the variance.
 
     >>> import numpy as np, suture
     >>> h = np.random.default_rng(0).normal(size=(200, 4))
@@ -65,7 +71,9 @@ def svcca(
     """
     kept = real("variance_kept", variance_kept, above=True, most=1.0)
     with named(moments="acts_a"):
-        return SVCCA(*moments_of(acts_a, acts_b, progress, pairs=pairs)._core.svcca(kept))
+        moments = moments_of(acts_a, acts_b, progress, pairs=pairs, rows=rows)
+        warn_of_few_rows("svcca", moments)
+        return SVCCA(*moments._core.svcca(kept))
 
 
 def svcca_grid(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from typing import Any, Literal, Self, overload
@@ -17,10 +18,11 @@ from ._metadata import Metadata, to_json
 from ._pairs import Pairs
 from ._progress import Meter, Progress
 from ._rowwise import map_rows
-from .moments import Moments, moments_of
+from .moments import Moments, moments_of, warn_of_few_rows
 from .probe import Probe
 from .refit import refit_after_transfer
 from .reports import FitReport, Objective, SutureWarning, fit_report
+from .rows import NORM_BOUND, as_rows
 from .sae import SAE
 from .site import Site, named_site, site_of_activations
 from .steering import SteeringVector, transferred
@@ -94,6 +96,7 @@ class Stitch:
         *,
         moments: Moments | None = None,
         pairs: Pairs = None,
+        rows: Any = None,
         alpha: float = 1.0,
         objective: Literal["scaled", "raw"] = "scaled",
         method: Literal["joint", "ridge", "procrustes"] = "joint",
@@ -111,6 +114,8 @@ class Stitch:
             moments: `Moments`, in place of activations.
             pairs: (rows_a, rows_b): row rows_a[i] of A goes with row rows_b[i] of B, as from
                 `suture.align`. None: row i of both.
+            rows: which rows count: a `suture.Rows`, or a mask (N,), with `pairs` (P,). By default
+                rows of enormous norm do not count; `report.rows` has how many.
             alpha: weight of the two inversion terms, at least 0.
             objective: how the joint objective weighs the two streams. "scaled": a stream's squared
                 errors are divided by its mean variance per coordinate, so that the four terms are
@@ -137,7 +142,7 @@ class Stitch:
 
         Warns:
             SutureWarning: of a rank-deficient covariance, few tokens, no convergence, a raw
-                objective of streams with unlike scales.
+                objective of streams with unlike scales, few rows that carry much of the variance.
 
         >>> import numpy as np, suture
         >>> rng = np.random.default_rng(0)
@@ -171,14 +176,14 @@ class Stitch:
             raise ValueError(f"objective is 'raw', expected the default for method={method!r}")
         if metadata is not None:
             to_json(metadata)
-        found = moments_of(acts_a, acts_b, progress, pairs=pairs)
+        found = moments_of(acts_a, acts_b, progress, pairs=pairs, rows=rows)
         given = "acts_a" if moments is None else "moments"
         with Meter(progress, "stitch", None, unit="step") as meter, named(moments=given):
             core, report = _core.stitch_fit(
                 found._core, alpha, tolerance, iterations, ridge, method, objective, meter.part()
             )
         self = cls._wrap(core, _sides(acts_a, acts_b) | (metadata or {}))
-        self.report = fit_report(report)
+        self.report = fit_report(report, found.rows)
         for text in self.report.warnings:
             warnings.warn(f"Stitch.fit: {text}", SutureWarning, stacklevel=2)
         return self
@@ -257,6 +262,7 @@ class Stitch:
         acts_b: Acts = None,
         *,
         pairs: Pairs = None,
+        rows: Any = None,
         alpha: float | None = None,
         progress: Progress = True,
     ) -> Objective:
@@ -266,7 +272,12 @@ class Stitch:
             acts_a: (N, d_a) held-out activations of A, or `Moments` of both models.
             acts_b: (N, d_b) activations of B on the same tokens.
             pairs: as in `fit`.
+            rows: which rows count, as in `fit`. The default bounds on the norms are those of the
+                fit, where the metadata have them; `rows=suture.Rows.all()` counts every row.
             alpha: weight of the inversion terms in `total`; by default that of the fit, else 1.
+
+        Warns:
+            SutureWarning: few of the rows have much of the variance.
 
         >>> import numpy as np, suture
         >>> stitch = suture.Stitch(np.eye(2), np.zeros(2), np.eye(2), np.zeros(2))
@@ -275,9 +286,20 @@ class Stitch:
         1.0
         """
         weight_ = self._alpha() if alpha is None else real("alpha", alpha)
-        moments = moments_of(acts_a, acts_b, progress, self._core.info(), pairs)
+        bounds = self._bounds() if as_rows(rows).norm_bound == NORM_BOUND else None
+        moments = moments_of(acts_a, acts_b, progress, self._core.info(), pairs, rows, bounds)
+        warn_of_few_rows("Stitch.evaluate", moments)
         with named(moments="acts_a"):
             return Objective(**self._core.objective(moments._core, weight_))
+
+    def _bounds(self) -> tuple[float, float, bool] | None:
+        """Bounds on the norms of the rows that were fitted, where they are known."""
+        names = ("norm_bound_a", "norm_bound_b")
+        known = [self._metadata.values.get(name) for name in names]
+        if all(value is None for value in known):
+            return None
+        found = [value if isinstance(value, float) and value > 0 else math.inf for value in known]
+        return found[0], found[1], False
 
     def _alpha(self) -> float:
         known = self._metadata.values.get("alpha")

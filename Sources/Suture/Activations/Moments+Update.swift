@@ -24,7 +24,8 @@ extension Moments {
     /// Blocks of a stripe: 1024 rows make a task of some milliseconds.
     static func stripeBlocks(width: Int) -> Int { width <= tileCols ? 4 : 1 }
 
-    /// Adds paired rows: row i of both is the same token.
+    /// Adds paired rows: row i of both is the same token. Pairs beyond a bound on the norms are counted
+    /// in `leftOut` only.
     ///
     /// - Throws: `invalidArgument` for other widths than (d_a) and (d_b), unequal numbers of rows, or
     ///   a value that is not finite in float32; `cancelled`; `outOfMemory`. In each case the
@@ -39,16 +40,26 @@ extension Moments {
         try checkCount(adding: UInt64(a.rows))
         try progress.report(0, of: a.rows)
 
-        let pass = try MomentsPass(a: a, b: b)
+        let pass = try MomentsPass(a: a, b: b, norms: norms.emptied)
         let end = progress.fixed(a.rows, of: a.rows)
         try BLAS.singleThreaded { try pass.run(progress: progress.inRows(a.rows, of: pass.stripeRows)) }
         // The new sums are complete before the old ones are let go.
         var result = pass.lanes[0].moments(dA: dA, dB: dB)
         for lane in pass.lanes.dropFirst() {
-            result = try result.absorbing(lane.moments(dA: dA, dB: dB), progress: end)
+            result = try result.joined(with: lane.moments(dA: dA, dB: dB), progress: end)
         }
-        if tokens > 0 { result = try result.absorbing(self, progress: end) }
-        self = result
+        self = try result.joined(with: self, progress: end)
+    }
+}
+
+extension Moments {
+    /// `absorbing` for moments either of which may have no tokens. The bounds are the same.
+    fileprivate func joined(with other: Moments, progress: Progress) throws -> Moments {
+        if tokens > 0, other.tokens > 0 { return try absorbing(other, progress: progress) }
+        var result = tokens > 0 ? self : other
+        result.norms = norms
+        result.norms.merge(other.norms)
+        return result
     }
 }
 
@@ -58,14 +69,29 @@ private final class MomentsLane: @unchecked Sendable {
     let scatter: DoubleMatrix
     /// Rows in the sums.
     var seen = 0
+    /// Which pairs count.
+    var norms: PairNorms
+    /// Rows of the block in work that count, by their number in the block.
+    var kept: [Int] = []
+    /// Squared norms of the block in work, those of A first.
+    let squares: DoubleMatrix
 
-    init(width: Int) throws {
+    init(width: Int, blockRows: Int, norms: PairNorms) throws {
         mean = try DoubleMatrix(rows: 1, cols: width)
         scatter = try DoubleMatrix(rows: width, cols: width)
+        squares = try DoubleMatrix(rows: 2, cols: blockRows)
+        self.norms = norms
+        kept.reserveCapacity(blockRows)
+    }
+
+    /// Chooses the rows of a block whose squared norms are there.
+    func choose(of rows: Int) {
+        kept.removeAll(keepingCapacity: true)
+        for row in 0..<rows where norms.take(squareA: squares[0, row], squareB: squares[1, row]) { kept.append(row) }
     }
 
     func moments(dA: Int, dB: Int) -> Moments {
-        Moments(dA: dA, dB: dB, tokens: UInt64(seen), mean: mean, scatter: scatter)
+        Moments(dA: dA, dB: dB, tokens: UInt64(seen), mean: mean, scatter: scatter, norms: norms)
     }
 }
 
@@ -88,7 +114,7 @@ private struct MomentsPass: Sendable {
 
     var stripeRows: Int { blockRows * stripeBlocks }
 
-    init(a: MatrixView, b: MatrixView) throws {
+    init(a: MatrixView, b: MatrixView, norms: PairNorms) throws {
         self.a = a
         self.b = b
         let width = a.cols + b.cols
@@ -100,7 +126,8 @@ private struct MomentsPass: Sendable {
         guard !overflow else { throw SutureError.outOfMemory("moments of \(width) columns do not fit in memory") }
         // A lane costs a merge at the end, so it should have some stripes to itself.
         let count = max(1, min(Moments.laneBytes / 8 / square, 32, blocks / (2 * stripeBlocks)))
-        lanes = try (0..<count).map { _ in try MomentsLane(width: width) }
+        let longest = min(blockRows, a.rows)
+        lanes = try (0..<count).map { _ in try MomentsLane(width: width, blockRows: longest, norms: norms) }
         chunks = stride(from: 0, to: width, by: Moments.tileCols).map { $0..<min($0 + Moments.tileCols, width) }
         let chunkCount = chunks.count
         tiles = (0..<chunkCount).flatMap { i in (i..<chunkCount).map { (i, $0) } }
@@ -133,47 +160,69 @@ private struct MomentsPass: Sendable {
                 defer { free.withLock { $0.append(buffer) } }
                 let start = (first + i) * stripeBlocks
                 for block in start..<min(start + stripeBlocks, blocks) {
-                    try load(block, lane, chunk: 0, buffer)
-                    accumulate(block, lane, tile: 0, buffer)
-                    lane.seen += rowCount(block)
+                    try measure(block, lane, 0..<rowCount(block))
+                    lane.choose(of: rowCount(block))
+                    guard !lane.kept.isEmpty else { continue }
+                    load(block, lane, chunk: 0, buffer)
+                    accumulate(lane, tile: 0, buffer)
+                    lane.seen += lane.kept.count
                 }
             }
         }
     }
 
-    /// All threads work on one block a lane, first on its columns, then on its tiles.
+    /// All threads work on one block a lane, first on its norms, then on its columns and its tiles.
     private func runWide(_ progress: Progress) throws {
         let buffers = try lanes.map { _ in try makeBuffer() }
         for first in stride(from: 0, to: blocks, by: lanes.count) {
             let active = min(lanes.count, blocks - first)
             let note = progress.fixed(first, of: blocks)
+            let slices = (blockRows + sliceRows - 1) / sliceRows
+            try parallelFor(active * slices, progress: note) { task in
+                let (block, start) = (first + task / slices, task % slices * sliceRows)
+                let rows = rowCount(block)
+                if start < rows { try measure(block, lanes[task / slices], start..<min(start + sliceRows, rows)) }
+            }
+            for i in 0..<active { lanes[i].choose(of: rowCount(first + i)) }
             try parallelFor(active * chunks.count, progress: note) { task in
                 let i = task / chunks.count
-                try load(first + i, lanes[i], chunk: task % chunks.count, buffers[i])
+                if !lanes[i].kept.isEmpty { load(first + i, lanes[i], chunk: task % chunks.count, buffers[i]) }
             }
             try parallelFor(active * tiles.count, progress: note) { task in
                 let i = task / tiles.count
-                accumulate(first + i, lanes[i], tile: task % tiles.count, buffers[i])
+                if !lanes[i].kept.isEmpty { accumulate(lanes[i], tile: task % tiles.count, buffers[i]) }
             }
-            for i in 0..<active { lanes[i].seen += rowCount(first + i) }
+            for i in 0..<active { lanes[i].seen += lanes[i].kept.count }
         }
     }
 
-    /// Converts columns `chunk` of a block to float64, centres them, and moves the lane's mean.
-    private func load(_ block: Int, _ lane: MomentsLane, chunk: Int, _ buffer: DoubleMatrix) throws {
+    /// Rows whose norms one thread takes at a time.
+    private let sliceRows = 64
+
+    /// Writes the squared norms of some rows of a block.
+    private func measure(_ block: Int, _ lane: MomentsLane, _ rows: Range<Int>) throws {
+        for (side, target) in [(a, lane.squares.pointer), (b, lane.squares.pointer + lane.squares.cols)] {
+            let part = side.rows(block * blockRows + rows.lowerBound..<block * blockRows + rows.upperBound)
+            guard part.firstNonFinite(asFloat32: true) == nil else { throw NonFiniteBlock(block: block) }
+            part.squaredNorms(0..<rows.count, into: target + rows.lowerBound)
+        }
+    }
+
+    /// Converts columns `chunk` of the rows of a block that count to float64, centres them, and moves
+    /// the lane's mean.
+    private func load(_ block: Int, _ lane: MomentsLane, chunk: Int, _ buffer: DoubleMatrix) {
         let columns = chunks[chunk]
-        let (first, count) = (block * blockRows, rowCount(block))
+        let (first, count) = (block * blockRows, lane.kept.count)
         let target = buffer.pointer
-        try withUnsafeTemporaryAllocation(of: Float.self, capacity: columns.count) { scratch in
+        withUnsafeTemporaryAllocation(of: Float.self, capacity: columns.count) { scratch in
             guard let scratch = scratch.baseAddress else { return }
             for (side, offset) in [(a, 0), (b, a.cols)] {
                 let part = columns.clamped(to: offset..<offset + side.cols)
                 guard !part.isEmpty else { continue }
                 let view = side.block(
-                    rows: first..<first + count, cols: part.lowerBound - offset..<part.upperBound - offset)
-                guard view.firstNonFinite(asFloat32: true) == nil else { throw NonFiniteBlock(block: block) }
-                for row in 0..<count {
-                    view.readRow(row, into: target + row * width + part.lowerBound, scratch: scratch)
+                    rows: first..<first + rowCount(block), cols: part.lowerBound - offset..<part.upperBound - offset)
+                for (row, source) in lane.kept.enumerated() {
+                    view.readRow(source, into: target + row * width + part.lowerBound, scratch: scratch)
                 }
             }
         }
@@ -197,9 +246,9 @@ private struct MomentsPass: Sendable {
     }
 
     /// Adds one tile of the products of a lane's block.
-    private func accumulate(_ block: Int, _ lane: MomentsLane, tile: Int, _ buffer: DoubleMatrix) {
+    private func accumulate(_ lane: MomentsLane, tile: Int, _ buffer: DoubleMatrix) {
         let (rows, cols) = (chunks[tiles[tile].0], chunks[tiles[tile].1])
-        let (source, inner) = (buffer.pointer, rowCount(block) + 1)
+        let (source, inner) = (buffer.pointer, lane.kept.count + 1)
         let target = lane.scatter.pointer + rows.lowerBound * width + cols.lowerBound
         if rows == cols {
             BLAS.syrk(

@@ -12,14 +12,16 @@ import SutureNumerics
 public struct Moments: Sendable {
     public let dA: Int
     public let dB: Int
-    /// Pairs of rows seen.
+    /// Pairs of rows that count: all that were seen, less those beyond a bound on their norm.
     public private(set) var tokens: UInt64 = 0
     /// (1, d)
     private(set) var mean: DoubleMatrix
     /// (d, d), upper triangle: sum of (x - mean)ᵀ (x - mean).
     private(set) var scatter: DoubleMatrix
+    /// Bounds on the norms, and what is known of the norms of all rows seen.
+    var norms = PairNorms()
 
-    /// Moments of no tokens yet.
+    /// Moments of no tokens yet, and without a bound on their norms; see `setNormBounds`.
     ///
     /// - Throws: `invalidArgument` unless both are at least 1; `outOfMemory`.
     public init(dA: Int, dB: Int) throws {
@@ -33,12 +35,13 @@ public struct Moments: Sendable {
     }
 
     /// - Precondition: shapes fit; for readers of stored moments.
-    init(dA: Int, dB: Int, tokens: UInt64, mean: DoubleMatrix, scatter: DoubleMatrix) {
+    init(dA: Int, dB: Int, tokens: UInt64, mean: DoubleMatrix, scatter: DoubleMatrix, norms: PairNorms) {
         self.dA = dA
         self.dB = dB
         self.tokens = tokens
         self.mean = mean
         self.scatter = scatter
+        self.norms = norms
     }
 
     /// Most coordinates a side: two of them still fit BLAS' indices.
@@ -49,26 +52,64 @@ public struct Moments: Sendable {
     /// Adds the tokens of `other` (Chan, Golub & LeVeque 1983): the same as if one pass had seen
     /// both, up to rounding.
     ///
-    /// - Throws: `invalidArgument` if the widths differ; then nothing has changed.
+    /// - Throws: `invalidArgument` if the widths differ, or the bounds on the norms (but see
+    ///   `setNormBounds` for estimated ones); then nothing has changed.
     public mutating func merge(_ other: Moments) throws {
         guard other.dA == dA, other.dB == dB else {
             throw SutureError.invalidArgument(
                 "other has d_a = \(other.dA), d_b = \(other.dB), expected d_a = \(dA), d_b = \(dB)")
         }
-        guard other.tokens > 0 else { return }
-        guard tokens > 0 else {
+        // Moments without rows and without bounds are nothing yet.
+        if other.seen == 0, other.norms.origin == .none { return }
+        if seen == 0, norms.origin == .none {
             self = other
             return
         }
-        try checkCount(adding: other.tokens)
-        let merged = Moments(dA: dA, dB: dB, tokens: tokens, mean: try mean.copy(), scatter: try scatter.copy())
-        self = try merged.absorbing(other, progress: .none)
+        let bounds = try mergedBounds(other)
+        try checkCount(adding: other.seen)
+        if other.tokens == 0 {
+            norms.merge(other.norms)
+        } else if tokens == 0 {
+            var taken = other
+            taken.norms = norms
+            taken.norms.merge(other.norms)
+            self = taken
+        } else {
+            let merged = Moments(
+                dA: dA, dB: dB, tokens: tokens, mean: try mean.copy(), scatter: try scatter.copy(), norms: norms)
+            self = try merged.absorbing(other, progress: .none)
+        }
+        (norms.a.bound, norms.b.bound, norms.origin) = bounds
     }
+
+    /// The bounds of these moments and `other` together.
+    private func mergedBounds(_ other: Moments) throws -> (a: Double, b: Double, origin: PairNorms.Origin) {
+        let (mine, theirs) = (norms, other.norms)
+        let origin = mine.origin == .estimated && theirs.origin == .estimated ? mine.origin : .given
+        if mine.a.bound == theirs.a.bound, mine.b.bound == theirs.b.bound {
+            return (mine.a.bound, mine.b.bound, mine.origin == theirs.origin ? mine.origin : origin)
+        }
+        let smaller = (a: min(mine.a.bound, theirs.a.bound), b: min(mine.b.bound, theirs.b.bound))
+        let isSame = [mine, theirs].allSatisfy { $0.a.largest <= smaller.a && $0.b.largest <= smaller.b }
+        guard origin == .estimated, isSame else {
+            func text(_ norms: PairNorms) -> String {
+                "norm_bound_a = \(norms.a.bound), norm_bound_b = \(norms.b.bound)"
+            }
+            throw SutureError.invalidArgument(
+                "other has \(text(theirs)), expected \(text(mine)): parts of the data need the same bounds, computed once and given to all"
+            )
+        }
+        return (smaller.a, smaller.b, origin)
+    }
+
+    /// Pairs of rows seen, those left out included.
+    private var seen: UInt64 { tokens + leftOut }
 
     func checkCount(adding count: UInt64) throws {
         // Beyond 2^53 a count is not exact in float64.
-        guard tokens < 1 << 53, count < 1 << 53, tokens + count < 1 << 53 else {
-            throw SutureError.invalidArgument("\(tokens) and \(count) tokens together are more than 2^53")
+        let seen = seen
+        guard seen < 1 << 53, count < 1 << 53, seen + count < 1 << 53 else {
+            throw SutureError.invalidArgument("\(seen) and \(count) tokens together are more than 2^53")
         }
     }
 
@@ -92,7 +133,10 @@ public struct Moments: Sendable {
             }
         }
         for i in 0..<width { mean.pointer[i] += share * difference.pointer[i] }
-        return Moments(dA: dA, dB: dB, tokens: tokens + other.tokens, mean: mean, scatter: scatter)
+        var together = norms
+        together.merge(other.norms)
+        return Moments(
+            dA: dA, dB: dB, tokens: tokens + other.tokens, mean: mean, scatter: scatter, norms: together)
     }
 
     // MARK: Reading
@@ -121,8 +165,16 @@ public struct Moments: Sendable {
         return (Array(all[..<dA]), Array(all[dA...]))
     }
 
-    func requireTokens(_ name: String = "moments") throws {
-        guard tokens > 0 else { throw SutureError.invalidArgument("\(name) has seen no tokens, expected at least 1") }
+    /// - Throws: `invalidArgument` if fewer than `least` pairs of rows count.
+    public func requireTokens(_ least: UInt64 = 1, _ name: String = "moments") throws {
+        guard tokens < least else { return }
+        guard leftOut > 0 else {
+            throw SutureError.invalidArgument(
+                "\(name) has seen \(least == 1 ? "no" : "\(tokens)") tokens, expected at least \(least)")
+        }
+        throw SutureError.invalidArgument(
+            "\(name) counts \(tokens) of \(seen) tokens, expected at least \(least): the others are beyond norm_bound_a = \(norms.a.bound) or norm_bound_b = \(norms.b.bound)"
+        )
     }
 
     /// Shape of a block.

@@ -23,9 +23,7 @@ extension Moments {
         guard varianceKept > 0, varianceKept <= 1 else {
             throw SutureError.invalidArgument("variance_kept is \(varianceKept), expected above 0 and at most 1")
         }
-        guard tokens >= 2 else {
-            throw SutureError.invalidArgument("moments has seen \(tokens) tokens, expected at least 2")
-        }
+        try requireTokens(2)
         return try BLAS.singleThreaded {
             let found = Mutex<[Int: DoubleMatrix]>([:])
             try parallelFor(2) { side in

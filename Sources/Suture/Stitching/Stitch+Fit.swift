@@ -77,9 +77,7 @@ extension Stitch {
         guard options.ridge == nil || options.method != .procrustes else {
             throw SutureError.invalidArgument("ridge is given, expected none for the procrustes method")
         }
-        guard moments.tokens >= 2 else {
-            throw SutureError.invalidArgument("moments has seen \(moments.tokens) tokens, expected at least 2")
-        }
+        try moments.requireTokens(2)
         // LAPACK cannot be interrupted, so all of it happens on a thread that owns its memory.
         return try runDetached(progress: progress) { check in
             try BLAS.singleThreaded { try fit(moments, options, check) }
@@ -99,6 +97,9 @@ extension Stitch {
         case .ridge: stitch = try ridge(moments, options, &report, check)
         case .procrustes: stitch = try procrustes(moments, options, &report, check)
         }
+        report.isCarriedByFewRows = moments.isCarriedByFewRows
+        (report.normBoundA, report.normBoundB) = moments.normBounds
+        report.leftOut = moments.leftOut
         report.isRankDeficient = report.rankA < moments.dA || report.rankB < moments.dB
         report.seconds = monotonicSeconds() - start
         for (key, value) in report.metadata { stitch.metadata[key] = value }

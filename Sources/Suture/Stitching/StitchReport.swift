@@ -29,6 +29,12 @@ public struct StitchReport: Sendable, Equatable {
     public var hasFewTokens = false
     /// The raw form was asked for, and the streams differ in scale more than `unlikeScales` times.
     public var hasUnlikeScales = false
+    /// A few rows of massive norm carry much of the variance of a stream (`Moments.normReports`).
+    public var isCarriedByFewRows = false
+    /// Bounds on the norms of the rows that were fitted, infinity for none, and pairs they left out.
+    public var normBoundA = Double.infinity
+    public var normBoundB = Double.infinity
+    public var leftOut: UInt64 = 0
     public var seconds = 0.0
 
     /// Ratio of two streams' scales (roots of their mean variances) from which the raw form is warned
@@ -42,6 +48,9 @@ public struct StitchReport: Sendable, Equatable {
             ("method", .string(method.name)),
         ]
         if method == .joint { result.append(("objective_form", .string(form == .raw ? "raw" : "scaled"))) }
+        for (key, bound) in [("norm_bound_a", normBoundA), ("norm_bound_b", normBoundB)] where bound < .infinity {
+            result.append((key, .number(bound)))
+        }
         result.append(
             (
                 "objective",

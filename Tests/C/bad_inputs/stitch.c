@@ -70,6 +70,47 @@ void moments_rows(void) {
     ROW(INVALID, "other|NULL", "NULL", suture_moments_merge(moments, NULL));
     ROW(INVALID, "other|3|4", "other sizes", suture_moments_merge(moments, square_moments));
 
+    suture_moments *bounded = NULL;
+    OK(suture_moments_create(D_A, D_B, &bounded));
+    OK(suture_moments_set_norm_bounds(bounded, 5, 7, 0));
+    ROW(INVALID, "norm_bound_a = inf|norm_bound_a = 5.0|norm_bound_b = 7.0", "other bounds",
+        suture_moments_merge(bounded, moments));
+    ROW(INVALID, "moments|NULL", "NULL", suture_moments_set_norm_bounds(NULL, 5, 7, 0));
+    ROW(INVALID, "norm_bound_a|0", "zero", suture_moments_set_norm_bounds(bounded, 0, 7, 0));
+    ROW(INVALID, "norm_bound_a|nan", "NaN", suture_moments_set_norm_bounds(bounded, NAN, 7, 0));
+    ROW(INVALID, "norm_bound_b|-3", "negative", suture_moments_set_norm_bounds(bounded, 5, -3, 0));
+    ROW(INVALID, "estimated|2|0 or 1", "no truth value", suture_moments_set_norm_bounds(bounded, 5, 7, 2));
+    ROW(INVALID, "moments|60 tokens", "after the first row", suture_moments_set_norm_bounds(moments, 5, 7, 0));
+    ROW(INVALID, "moments|NULL", "NULL", suture_moments_norms(NULL, &out_norms));
+    ROW(INVALID, "out|NULL", "NULL", suture_moments_norms(moments, NULL));
+    SIZE_ROWS("out", out_norms, suture_moments_norms(moments, &out_norms));
+    suture_moments_destroy(bounded);
+
+    ROW(INVALID, "h|NULL", "NULL", suture_row_norms(NULL, NULL, out_doubles));
+    ROW(INVALID, "h|data|NULL", "data NULL", suture_row_norms(FLOATS(NULL, 2, D_A), NULL, out_doubles));
+    ROW(INVALID, "h|dtype|99", "unknown dtype",
+        suture_row_norms(MATRIX(zeros, 2, D_A, 0, (suture_dtype)99), NULL, out_doubles));
+    ROW(INVALID, "h|cols|0", "no columns", suture_row_norms(FLOATS(zeros, 2, 0), NULL, out_doubles));
+    ROW(INVALID, "h|rows|0", "no rows", suture_row_norms(FLOATS(zeros, 0, D_A), NULL, out_doubles));
+    ROW(INVALID, "h|row_stride|2", "row_stride below cols",
+        suture_row_norms(MATRIX(zeros, 2, D_A, D_A - 1, SUTURE_FLOAT32), NULL, out_doubles));
+    CONTENT_ROWS("h", ROWS, D_A, suture_row_norms(X, NULL, out_doubles));
+    ROW(INVALID, "norms|NULL", "NULL", suture_row_norms(&a, NULL, NULL));
+    int64_t written = 0;
+    ROW(INVALID, "rows|0", "no rows", suture_norm_sample(0, out_integers, 8, &written));
+    ROW(INVALID, "rows|-1", "negative", suture_norm_sample(-1, out_integers, 8, &written));
+    ROW(INVALID, "count|NULL", "NULL", suture_norm_sample(5, out_integers, 8, NULL));
+    ROW(INVALID, "capacity|8|10", "too small", suture_norm_sample(10, out_integers, 8, &written));
+    ROW(INVALID, "shards|NULL", "NULL", suture_norm_bound(NULL, 1, 5, out_doubles));
+    ROW(INVALID, "shard_count|0", "no shards", suture_norm_bound(&a, 0, 5, out_doubles));
+    ROW(INVALID, "bound|NULL", "NULL", suture_norm_bound(&a, 1, 5, NULL));
+    ROW(INVALID, "multiple|0", "zero", suture_norm_bound(&a, 1, 0, out_doubles));
+    ROW(INVALID, "multiple|-1", "negative", suture_norm_bound(&a, 1, -1, out_doubles));
+    ROW(INVALID, "multiple|inf", "infinite", suture_norm_bound(&a, 1, INFINITY, out_doubles));
+    ROW(INVALID, "multiple|nan", "NaN", suture_norm_bound(&a, 1, NAN, out_doubles));
+    const suture_matrix unequal[2] = {a, b};
+    ROW(INVALID, "shards[1]|columns", "other widths", suture_norm_bound(unequal, 2, 5, out_doubles));
+
     ROW(INVALID, "moments|NULL", "NULL", suture_moments_info(NULL, NULL, NULL, NULL));
     ROW(INVALID, "moments|NULL", "NULL", suture_moments_read(NULL, out_doubles, NULL, NULL, NULL, NULL));
     ROW(INVALID, "moments|tokens", "no tokens yet",

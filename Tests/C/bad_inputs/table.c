@@ -51,6 +51,7 @@ float out_floats[ROWS * 8];
 double out_doubles[64];
 uint64_t out_size;
 char out_text[64];
+suture_norms_report out_norms;
 suture_svcca_report out_svcca;
 suture_objective out_objective;
 suture_stitch_report out_report;
@@ -82,6 +83,7 @@ static void poison_results(void) {
     out_size = 77;
     memset(&out_matrix, 77, sizeof out_matrix);
 #define POISON_REPORT(report) (memset(&report, 77, sizeof report), report.struct_size = sizeof report)
+    POISON_REPORT(out_norms);
     POISON_REPORT(out_svcca);
     POISON_REPORT(out_objective);
     POISON_REPORT(out_report);
@@ -115,7 +117,7 @@ static const char *written_result(void) {
     if (!all_poison(out_integers, sizeof out_integers)) return "whole numbers";
     if (!all_poison(&out_matrix, sizeof out_matrix)) return "a weight";
 #define REPORT_WRITTEN(report) (!all_poison((const char *)&report + 8, sizeof report - 8))
-    if (REPORT_WRITTEN(out_svcca) || REPORT_WRITTEN(out_objective) || REPORT_WRITTEN(out_report) ||
+    if (REPORT_WRITTEN(out_norms) || REPORT_WRITTEN(out_svcca) || REPORT_WRITTEN(out_objective) || REPORT_WRITTEN(out_report) ||
         REPORT_WRITTEN(out_view) || REPORT_WRITTEN(out_evaluation_report) || REPORT_WRITTEN(out_metrics) ||
         REPORT_WRITTEN(out_config) || REPORT_WRITTEN(out_cpu) || REPORT_WRITTEN(out_probe_report) ||
         REPORT_WRITTEN(out_site))

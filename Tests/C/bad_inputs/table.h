@@ -61,6 +61,7 @@ extern float out_floats[ROWS * 8];
 extern double out_doubles[64];
 extern uint64_t out_size;
 extern char out_text[64];
+extern suture_norms_report out_norms;
 extern suture_svcca_report out_svcca;
 extern suture_objective out_objective;
 extern suture_stitch_report out_report;

@@ -39,6 +39,12 @@ struct TokenRows {
         return (low, row - starts[low])
     }
 
+    /// The matrix that has row `row`, what it is called, and the number of the row there.
+    func place(of row: Int) -> (view: MatrixView, name: String, row: Int) {
+        let (shard, local) = locate(row)
+        return (shards[shard], name(shard), local)
+    }
+
     /// Writes row `row` as float32.
     func read(_ row: Int, into target: UnsafeMutablePointer<Float>) {
         let (shard, local) = locate(row)
