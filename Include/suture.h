@@ -903,6 +903,54 @@ suture_status suture_trainer_description(const suture_trainer *trainer, char *js
     uint64_t capacity, uint64_t *size);
 
 // -------------------------------------------------------------------------------------------------
+// Fidelity of carried features
+// -------------------------------------------------------------------------------------------------
+// Whether latent i of a SAE that was carried to another model still is the latent i it was made
+// from: how their activations agree, token by token. Explained variance does not tell.
+
+/// Begins to compare two SAEs of d_sae latents each, latent i of one with latent i of the other.
+/// Takes 240 bytes a latent, however many rows there are. *out is the caller's, to be released with
+/// suture_fidelity_destroy().
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for a d_sae out of range, SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_fidelity_create(int64_t d_sae, suture_fidelity **out);
+
+/// Adds rows: row t of codes_a and of codes_b belong to the same token. As a control, row t of
+/// codes_a also goes with row t + n / 2 of the n rows of this call. The same calls give the same
+/// bits for any number of threads. On any error, cancelling included, nothing has changed.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for codes of another d_sae or unequal numbers of rows;
+/// SUTURE_ERROR_CANCELLED; SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_fidelity_update(suture_fidelity *fidelity, const suture_codes *codes_a,
+    const suture_codes *codes_b, const suture_progress *progress);
+
+/// Adds the rows that other has seen, as if one pass had seen both, up to rounding. other stays as
+/// it is.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT if the sizes differ, SUTURE_ERROR_OUT_OF_MEMORY; then
+/// nothing has changed.
+suture_status suture_fidelity_merge(suture_fidelity *fidelity, const suture_fidelity *other);
+
+/// For each latent, (d_sae) each: Pearson's correlation of its activations in A and B, NaN where a
+/// side never varied; its standard error (delta method, rows taken as independent); the correlation
+/// with other tokens, a control; and the numbers of rows on which it fired in A, in B and in both.
+/// Each out-pointer may be NULL.
+suture_status suture_fidelity_read(const suture_fidelity *fidelity, double *correlation,
+    double *standard_error, double *control, uint64_t *active_a, uint64_t *active_b,
+    uint64_t *active_both);
+
+/// All latents in a few numbers. One rule for all tables: latents that fire at least min_count
+/// times in A are judged (10 is usual), and one that is silent in B counts as 0, so that dropping
+/// latents never helps. Set out->struct_size first.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT if min_count is below 1.
+suture_status suture_fidelity_summarize(const suture_fidelity *fidelity, int64_t min_count,
+    suture_fidelity_summary *out);
+
+/// Releases a comparison. NULL is fine.
+void suture_fidelity_destroy(suture_fidelity *fidelity);
+
+// -------------------------------------------------------------------------------------------------
 // Feature analysis
 // -------------------------------------------------------------------------------------------------
 // What features do to logits, and when they fire. An unembedding is W_U of the model transposed,

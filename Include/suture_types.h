@@ -59,6 +59,7 @@ typedef struct suture_evaluation { void *reserved; } suture_evaluation;
 typedef struct suture_trainer { void *reserved; } suture_trainer;
 /// Attribution correlations of two SAEs' features over a stream of codes.
 typedef struct suture_attribution { void *reserved; } suture_attribution;
+typedef struct suture_fidelity { void *reserved; } suture_fidelity;
 /// Structural scores of features over sentences and their variants.
 typedef struct suture_structural { void *reserved; } suture_structural;
 /// Frequencies, activations and examples of features over a stream of codes.
@@ -654,6 +655,34 @@ typedef enum suture_steering_mode {
 // ---------------------------------------------------------------------------------------------
 // Probes
 // ---------------------------------------------------------------------------------------------
+
+/// Quartiles of a number over latents; NaN where there are none.
+typedef struct suture_quartiles {
+    double lower;
+    double median;
+    double upper;
+} suture_quartiles;
+
+/// How well the latents of one SAE agree with those of another, in a few numbers.
+typedef struct suture_fidelity_summary {
+    uint64_t struct_size;
+    /// Pairs of rows.
+    int64_t rows;
+    /// Latents that fire at least min_count times in A: those that are judged.
+    int64_t judged;
+    /// Latents that fire in A, but more rarely.
+    int64_t rare;
+    /// Judged latents that never fire in B; their correlation and F1 count as 0.
+    int64_t silent;
+    /// Over judged latents: Pearson's correlation of activations, F1 of firing, and the correlation
+    /// with other tokens, as a control.
+    suture_quartiles correlation;
+    suture_quartiles f1;
+    suture_quartiles control;
+    /// Share of A's active latents, over rows, that are active in B too: of all latents. NaN where
+    /// none is active.
+    double share_active;
+} suture_fidelity_summary;
 
 /// Compressed sparse rows in the caller's memory.
 typedef struct suture_csr {

@@ -40,6 +40,7 @@ SECTIONS = [
     "Transfer",
     "Training",
     "TrainingRuns",
+    "Fidelity",
     "Analysis",
     "Probes",
 ]

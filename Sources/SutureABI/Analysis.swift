@@ -333,7 +333,3 @@ private func counted(_ count: Int64, _ name: String) throws -> Int {
     }
     return Int(count)
 }
-
-private func write<Value>(_ values: [Value], to target: UnsafeMutablePointer<Value>) {
-    for (i, value) in values.enumerated() { target[i] = value }
-}

@@ -232,6 +232,11 @@ func ownedMatrix(
     return result
 }
 
+/// Writes all values to memory of the caller's that has room for them.
+func write<Value>(_ values: [Value], to target: UnsafeMutablePointer<Value>) {
+    for (i, value) in values.enumerated() { target[i] = value }
+}
+
 // MARK: Handles
 
 /// A Swift object behind a C handle. `Handle` is the C struct that stands for it, so that handles

@@ -165,6 +165,21 @@ static void analysis(void) {
     for (int i = 0; i < 2; i++) CLOSE(correlation[i], 1, 1e-12);  // one side is a multiple of the other
     suture_attribution_destroy(attribution);
 
+    suture_fidelity *fidelity = NULL;
+    OK(suture_fidelity_create(2, &fidelity));
+    OK(suture_fidelity_update(fidelity, a, b, NULL));
+    uint64_t both[2];
+    OK(suture_fidelity_read(fidelity, correlation, NULL, NULL, NULL, NULL, both));
+    for (int i = 0; i < 2; i++) CLOSE(correlation[i], 1, 1e-12);
+    CHECK(both[0] == 2 && both[1] == 1, "%llu, %llu", (unsigned long long)both[0], (unsigned long long)both[1]);
+    suture_fidelity_summary summary = {.struct_size = sizeof summary};
+    OK(suture_fidelity_summarize(fidelity, 2, &summary));
+    CHECK(summary.judged == 1 && summary.rare == 1 && summary.silent == 0, "%lld, %lld, %lld",
+          (long long)summary.judged, (long long)summary.rare, (long long)summary.silent);
+    CLOSE(summary.correlation.median, 1, 1e-12);
+    CLOSE(summary.share_active, 1, 0);
+    suture_fidelity_destroy(fidelity);
+
     suture_feature_statistics *statistics = NULL;
     OK(suture_feature_statistics_create(2, 1, &statistics));
     OK(suture_feature_statistics_update(statistics, b, NULL));

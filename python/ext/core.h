@@ -35,6 +35,7 @@ typedef struct {
     PyTypeObject *evaluation;
     PyTypeObject *trainer;
     PyTypeObject *attribution;
+    PyTypeObject *fidelity;
     PyTypeObject *structural;
     PyTypeObject *statistics;
     PyTypeObject *steering;
@@ -58,6 +59,7 @@ int core_add_sae(PyObject *module, core_state *state);
 int core_add_codes(PyObject *module, core_state *state);
 int core_add_evaluation(PyObject *module, core_state *state);
 int core_add_trainer(PyObject *module, core_state *state);
+int core_add_fidelity(PyObject *module, core_state *state);
 int core_add_analysis(PyObject *module, core_state *state);
 int core_add_site(PyObject *module, core_state *state);
 int core_add_steering(PyObject *module, core_state *state);

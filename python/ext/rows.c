@@ -144,6 +144,21 @@ static core_rows *new_part(core_rows *self, int64_t rows, const char *data, int6
     return made;
 }
 
+// An uninitialised matrix with memory of its own.
+static core_rows *new_copy(core_rows *self, int64_t rows) {
+    int64_t bytes;
+    if (__builtin_mul_overflow(rows, self->cols * self->itemsize, &bytes)) return (core_rows *)PyErr_NoMemory();
+    char *memory = PyMem_Malloc((size_t)(bytes > 0 ? bytes : 1));
+    if (!memory) return (core_rows *)PyErr_NoMemory();
+    core_rows *made = new_matrix(self, rows, memory, self->cols);
+    if (made) {
+        made->memory = memory;
+    } else {
+        PyMem_Free(memory);
+    }
+    return made;
+}
+
 static PyObject *block(PyObject *object, PyObject *args) {
     core_rows *self = (core_rows *)object;
     long long start, stop;
@@ -157,21 +172,39 @@ static PyObject *block(PyObject *object, PyObject *args) {
         const char *data = self->data + start * self->row_stride * self->itemsize;
         return (PyObject *)new_part(self, stop - start, stop > start ? data : self->data, self->row_stride);
     }
-    int64_t bytes;
-    if (__builtin_mul_overflow(stop - start, self->cols * self->itemsize, &bytes)) return PyErr_NoMemory();
-    char *memory = PyMem_Malloc((size_t)(bytes > 0 ? bytes : 1));
-    if (!memory) return PyErr_NoMemory();
-    core_rows *made = new_matrix(self, stop - start, memory, self->cols);
-    if (!made) {
-        PyMem_Free(memory);
-        return NULL;
-    }
-    made->memory = memory;
+    core_rows *made = new_copy(self, stop - start);
+    if (!made) return NULL;
     Py_BEGIN_ALLOW_THREADS
     for (int64_t row = start; row < stop; row++) {
-        copy_row(self, row, memory + (row - start) * self->cols * self->itemsize);
+        copy_row(self, row, made->data + (row - start) * self->cols * self->itemsize);
     }
     Py_END_ALLOW_THREADS
+    return (PyObject *)made;
+}
+
+static PyObject *take(PyObject *object, PyObject *args) {
+    core_rows *self = (core_rows *)object;
+    PyObject *array;
+    if (!PyArg_ParseTuple(args, "O", &array)) return NULL;
+    Py_buffer picks;
+    if (core_readable_array(array, "rows", 'q', &picks) < 0) return NULL;
+    const int64_t *rows = picks.buf;
+    const int64_t count = picks.len / 8;
+    for (int64_t i = 0; i < count; i++) {
+        if (rows[i] >= 0 && rows[i] < self->rows) continue;
+        PyErr_Format(
+            PyExc_ValueError, "rows[%lld] is %lld, expected 0 to %lld", (long long)i, (long long)rows[i],
+            (long long)self->rows - 1);
+        core_array_release(&picks);
+        return NULL;
+    }
+    core_rows *made = new_copy(self, count);
+    if (made) {
+        Py_BEGIN_ALLOW_THREADS
+        for (int64_t i = 0; i < count; i++) copy_row(self, rows[i], made->data + i * self->cols * self->itemsize);
+        Py_END_ALLOW_THREADS
+    }
+    core_array_release(&picks);
     return (PyObject *)made;
 }
 
@@ -327,6 +360,7 @@ static PyObject *get_dtype(PyObject *object, void *closure) {
 
 static PyMethodDef methods[] = {
     {"block", block, METH_VARARGS, "block(start, stop): these rows as a matrix, copied only if they must be."},
+    {"take", take, METH_VARARGS, "take(rows): a copy of the rows that an int64 array names."},
     {"pieces", pieces, METH_NOARGS, "pieces(): all rows as matrices without a copy, or None if that cannot be."},
     {NULL, NULL, 0, NULL},
 };

@@ -23,6 +23,7 @@ from ._train_options import TrainOptions
 from .activations import Activations, check_paired
 from .alignment import align
 from .codes import SparseCodes
+from .correspondence import Fidelity, FidelitySummary, Quartiles, fidelity
 from .evaluation import Evaluation
 from .features import pool, select_features
 from .library import CPUInfo, cpu_info, set_threads
@@ -48,6 +49,8 @@ __all__ = [
     "Activations",
     "CPUInfo",
     "Evaluation",
+    "Fidelity",
+    "FidelitySummary",
     "FitReport",
     "FormatError",
     "InternalError",
@@ -57,6 +60,7 @@ __all__ = [
     "Pairing",
     "Probe",
     "ProbeReport",
+    "Quartiles",
     "RefitReport",
     "RowReport",
     "Rows",
@@ -76,6 +80,7 @@ __all__ = [
     "align",
     "check_paired",
     "cpu_info",
+    "fidelity",
     "norm_bound",
     "pool",
     "read_records",

@@ -40,6 +40,7 @@ class Rows:
     @property
     def dtype(self) -> str: ...
     def block(self, start: int, stop: int, /) -> Rows: ...
+    def take(self, rows: _Int64, /) -> Rows: ...
     def pieces(self) -> list[Rows] | None: ...
 
 @final
@@ -269,6 +270,25 @@ def trainer_create(
     dead_feature_window: int = 0,
     seed: int = 0,
 ) -> Trainer: ...
+
+@final
+class Fidelity:
+    def update(self, codes_a: Codes, codes_b: Codes, progress: _Report, /) -> None: ...
+    def merge(self, other: Fidelity, /) -> None: ...
+    def read_into(
+        self,
+        d_sae: int,
+        correlation: _Float64 | None,
+        standard_error: _Float64 | None,
+        control: _Float64 | None,
+        active_a: npt.NDArray[np.uint64] | None,
+        active_b: npt.NDArray[np.uint64] | None,
+        active_both: npt.NDArray[np.uint64] | None,
+        /,
+    ) -> None: ...
+    def summarize(self, min_count: int, /) -> dict[str, Any]: ...
+
+def fidelity_create(d_sae: int, /) -> Fidelity: ...
 
 @final
 class Attribution:

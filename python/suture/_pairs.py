@@ -40,6 +40,16 @@ class PairedBlock:
     def __len__(self) -> int:
         return self.h_a.rows if self.rows_a is None else len(self.rows_a)
 
+    def parts(self, count: int) -> Iterator[tuple[int, _core.Rows, _core.Rows]]:
+        """The rows side by side, at most `count` at a time, each part with how many came before."""
+        for low in range(0, len(self), count):
+            high = min(low + count, len(self))
+            if self.rows_a is None or self.rows_b is None:
+                yield self.start + low, self.h_a.block(low, high), self.h_b.block(low, high)
+            else:
+                part_a, part_b = self.rows_a[low:high], self.rows_b[low:high]
+                yield self.start + low, self.h_a.take(part_a), self.h_b.take(part_b)
+
 
 def paired_blocks(a: Stream, b: Stream, pairs: Pairs) -> tuple[int | None, Iterator[PairedBlock]]:
     """The number of pairs, where it is known, and their blocks; without `pairs`, row i of both."""

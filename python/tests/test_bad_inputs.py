@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, is_typeddict
 
 import bad_inputs_analysis  # noqa: F401
+import bad_inputs_fidelity  # noqa: F401
 import bad_inputs_moments  # noqa: F401
 import bad_inputs_probe  # noqa: F401
 import bad_inputs_rows  # noqa: F401
@@ -41,10 +42,12 @@ def test_bad_input(case: Row, tmp_path: Path) -> None:
 # Without arguments to get wrong: exceptions, records, results.
 RECORDS = (
     "CPUInfo",
+    "FidelitySummary",
     "FitReport",
     "Objective",
     "Pairing",
     "ProbeReport",
+    "Quartiles",
     "RefitReport",
     "RowReport",
     "SVCCA",

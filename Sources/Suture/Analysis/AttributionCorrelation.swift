@@ -38,7 +38,7 @@ public struct AttributionCorrelation: Sendable {
     }
 
     /// Latents are dealt out to so many tasks.
-    private static let ranges = 8
+    private static let ranges = PairedLatents.ranges
     private static let block = 64
     /// Attributions of each side that are held at a time.
     private static let held = 1 << 22
@@ -92,10 +92,16 @@ public struct AttributionCorrelation: Sendable {
             let latents = (dSAE + Self.ranges - 1) / Self.ranges
             try parallelFor(Self.ranges) { [dSAE] range in
                 let low = min(range * latents, dSAE)
-                let pairs = LatentRange(low: low, high: min(low + latents, dSAE), updated)
-                try pairs.add(
-                    codesA, attributions[0].pointer, codesB, attributions[1].pointer, width: width, first: first,
-                    count: count, next: next.value)
+                let range = try PairedLatents(low: low, high: min(low + latents, dSAE))
+                let (valuesA, valuesB) = (attributions[0].pointer, attributions[1].pointer)
+                for row in 0..<count where next.value[first + row] >= 0 {
+                    range.forEach(
+                        codesA, first + row, { valuesA[row * width + $0] }, codesB, first + row,
+                        { valuesB[row * width + $0] }
+                    ) { latent, x, y in
+                        updated.pointer[latent].count(x, y)
+                    }
+                }
             }
         }
         try progress.report(codesA.rows, of: codesA.rows)
@@ -126,106 +132,5 @@ public struct AttributionCorrelation: Sendable {
     /// Tokens on which each feature was active on side A and side B, among those with a next token.
     public func activeTokens() -> (a: [UInt64], b: [UInt64]) {
         ((0..<dSAE).map { moments.pointer[$0].activeA }, (0..<dSAE).map { moments.pointer[$0].activeB })
-    }
-}
-
-/// Moments of pairs over the tokens on which either side is active.
-struct PairMoments: BitwiseCopyable {
-    var count: UInt64
-    var activeA: UInt64
-    var activeB: UInt64
-    var meanX: Double
-    var meanY: Double
-    /// Sums of squares and products about the means.
-    var xx: Double
-    var yy: Double
-    var xy: Double
-
-    mutating func add(_ x: Double, _ y: Double) {
-        count += 1
-        let n = Double(count)
-        let (dx, dy) = (x - meanX, y - meanY)
-        meanX += dx / n
-        meanY += dy / n
-        xx += dx * (x - meanX)
-        yy += dy * (y - meanY)
-        xy += dx * (y - meanY)
-    }
-
-    /// As Chan, Golub & LeVeque (1983).
-    mutating func merge(_ other: PairMoments) {
-        guard other.count > 0 else { return }
-        let (n, m) = (Double(count), Double(other.count))
-        let (dx, dy, weight) = (other.meanX - meanX, other.meanY - meanY, n * m / (n + m))
-        xx += other.xx + dx * dx * weight
-        yy += other.yy + dy * dy * weight
-        xy += other.xy + dx * dy * weight
-        meanX += dx * (m / (n + m))
-        meanY += dy * (m / (n + m))
-        count += other.count
-        activeA += other.activeA
-        activeB += other.activeB
-    }
-
-    /// Over all tokens: those not counted here are pairs of zeros.
-    func correlation(tokens: Int) -> Double {
-        var all = self
-        let zeros = PairMoments(
-            count: UInt64(tokens) - count, activeA: 0, activeB: 0, meanX: 0, meanY: 0, xx: 0, yy: 0, xy: 0)
-        all.merge(zeros)
-        guard all.xx > 0, all.yy > 0 else { return .nan }
-        return max(-1, min(1, all.xy / (all.xx.squareRoot() * all.yy.squareRoot())))
-    }
-}
-
-/// The latents that one task adds up.
-private struct LatentRange {
-    let low: Int
-    let high: Int
-    let moments: Buffer<PairMoments>
-
-    init(low: Int, high: Int, _ moments: Buffer<PairMoments>) {
-        self.low = low
-        self.high = high
-        self.moments = moments
-    }
-
-    /// Rows `first` and on of both codes; attributions are (count, width).
-    func add(
-        _ codesA: SparseCodes, _ valuesA: UnsafePointer<Double>, _ codesB: SparseCodes,
-        _ valuesB: UnsafePointer<Double>, width: Int, first: Int, count: Int, next: UnsafeBufferPointer<Int64>
-    ) throws {
-        guard low < high else { return }
-        // Of side A: the row a latent was last active in and not yet paired, and its attribution there.
-        let pending = try Buffer<Int32>(count: high - low, for: "attribution correlations")
-        let x = try Buffer<Double>(count: high - low, for: "attribution correlations")
-        pending.pointer.update(repeating: -1, count: high - low)
-        for row in 0..<count where next[first + row] >= 0 {
-            let (rowA, rowB) = (first + row, first + row)
-            let indicesA = codesA.indices + rowA * codesA.width
-            let indicesB = codesB.indices + rowB * codesB.width
-            let (countA, countB) = (Int(codesA.counts[rowA]), Int(codesB.counts[rowB]))
-            let mark = Int32(truncatingIfNeeded: row)
-            for slot in 0..<countA {
-                let latent = Int(indicesA[slot])
-                guard latent >= low, latent < high else { continue }
-                pending.pointer[latent - low] = mark
-                x.pointer[latent - low] = valuesA[row * width + slot]
-                moments.pointer[latent].activeA += 1
-            }
-            for slot in 0..<countB {
-                let latent = Int(indicesB[slot])
-                guard latent >= low, latent < high else { continue }
-                let both = pending.pointer[latent - low] == mark
-                pending.pointer[latent - low] = -1
-                moments.pointer[latent].activeB += 1
-                moments.pointer[latent].add(both ? x.pointer[latent - low] : 0, valuesB[row * width + slot])
-            }
-            for slot in 0..<countA {
-                let latent = Int(indicesA[slot])
-                guard latent >= low, latent < high, pending.pointer[latent - low] == mark else { continue }
-                moments.pointer[latent].add(x.pointer[latent - low], 0)
-            }
-        }
     }
 }

@@ -4,6 +4,42 @@
 
 enum { VOCABULARY = 5 };
 
+static void fidelity_rows(void) {
+    ROW(INVALID, "out|NULL", "NULL", suture_fidelity_create(D_SAE, NULL));
+    ROW(INVALID, "d_sae|0", "none", suture_fidelity_create(0, &out_fidelity));
+    ROW(INVALID, "d_sae|-4", "negative", suture_fidelity_create(-4, &out_fidelity));
+    ROW(INVALID, "d_sae|9223372036854775807", "beyond indices", suture_fidelity_create(INT64_MAX, &out_fidelity));
+
+    suture_fidelity *fidelity = NULL, *other = NULL;
+    OK(suture_fidelity_create(D_SAE, &fidelity));
+    OK(suture_fidelity_create(D_SAE + 1, &other));
+    ROW(INVALID, "fidelity|NULL", "NULL", suture_fidelity_update(NULL, codes, codes, NULL));
+    ROW(INVALID, "fidelity|handle", "codes",
+        suture_fidelity_update((suture_fidelity *)(void *)codes, codes, codes, NULL));
+    ROW(INVALID, "codes_a|NULL", "NULL", suture_fidelity_update(fidelity, NULL, codes, NULL));
+    ROW(INVALID, "codes_b|NULL", "NULL", suture_fidelity_update(fidelity, codes, NULL, NULL));
+    ROW(INVALID, "codes_a|9|8", "other d_sae", suture_fidelity_update(fidelity, wide_codes, codes, NULL));
+    ROW(INVALID, "codes_b|9|8", "other d_sae", suture_fidelity_update(fidelity, codes, wide_codes, NULL));
+    suture_codes *one = NULL;
+    const int32_t index = 0;
+    OK(suture_codes_create(D_SAE, 1, 1, &index, numbers, &one));
+    ROW(INVALID, "codes_b|1|2", "other rows", suture_fidelity_update(fidelity, codes, one, NULL));
+    suture_codes_destroy(one);
+    ROW(INVALID, "fidelity|NULL", "NULL", suture_fidelity_merge(NULL, fidelity));
+    ROW(INVALID, "other|NULL", "NULL", suture_fidelity_merge(fidelity, NULL));
+    ROW(INVALID, "other|9|8", "other d_sae", suture_fidelity_merge(fidelity, other));
+    ROW(INVALID, "fidelity|NULL", "NULL", suture_fidelity_read(NULL, out_doubles, NULL, NULL, NULL, NULL, NULL));
+    OK(suture_fidelity_read(fidelity, NULL, NULL, NULL, NULL, NULL, NULL));
+    ROW(INVALID, "fidelity|NULL", "NULL", suture_fidelity_summarize(NULL, 10, &out_summary));
+    ROW(INVALID, "min_count|0", "none", suture_fidelity_summarize(fidelity, 0, &out_summary));
+    ROW(INVALID, "min_count|-1", "negative", suture_fidelity_summarize(fidelity, -1, &out_summary));
+    ROW(INVALID, "out|NULL", "NULL", suture_fidelity_summarize(fidelity, 10, NULL));
+    SIZE_ROWS("out", out_summary, suture_fidelity_summarize(fidelity, 10, &out_summary));
+    suture_fidelity_destroy(other);
+    suture_fidelity_destroy(fidelity);
+    ACCEPTS_NULL(suture_fidelity_destroy);
+}
+
 static void attribution_rows(void) {
     const suture_matrix *dec_a = FLOATS(W_dec_data, D_SAE, D_A), *head_a = FLOATS(numbers, VOCABULARY, D_A);
     const suture_matrix *dec_b = FLOATS(numbers, D_SAE, D_B), *head_b = FLOATS(numbers, VOCABULARY, D_B);
@@ -112,6 +148,7 @@ static void statistics_rows(void) {
 }
 
 void analysis_rows(void) {
+    fidelity_rows();
     attribution_rows();
     structural_rows();
     statistics_rows();

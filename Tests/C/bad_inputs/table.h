@@ -52,6 +52,8 @@ extern suture_codes *out_codes;
 extern suture_evaluation *out_evaluation;
 extern suture_trainer *out_trainer;
 extern suture_attribution *out_attribution;
+extern suture_fidelity *out_fidelity;
+extern suture_fidelity_summary out_summary;
 extern suture_structural *out_structural;
 extern suture_feature_statistics *out_statistics;
 extern suture_steering *out_steering;
