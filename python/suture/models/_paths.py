@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..sae import SAE
 from ._heads import Heads, find_heads
-from ._residual import check_layer, find_blocks, read_layers, text_config
+from ._residual import check_layer, find_blocks, read_layers, stream_width, text_config
 from ._tokens import Batch, Corpus, build_corpus
 
 
@@ -50,7 +50,7 @@ def directions_of(sae: Any, model: nn.Module) -> Tensor:
     """What a unit of each feature adds to the residual stream, (d_sae, d)."""
     if not isinstance(sae, SAE):
         raise TypeError(f"sae: {type(sae).__name__}, expected a suture.SAE")
-    width = int(text_config(model).hidden_size)
+    width = stream_width(model)
     if sae.d_in != width:
         raise ValueError(f"sae: d_in = {sae.d_in}, expected {width}, the width of the model")
     if sae.normalization not in ("none", "fixed_scale"):

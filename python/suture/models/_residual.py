@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finding a model's blocks, borrowing the model, and hooks on its residual stream."""
+"""Finding a model's blocks, and hooks on its residual stream: the one place that reads it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+import inspect
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
 import torch
@@ -22,6 +23,9 @@ BLOCK_PATHS = (
     "backbone.layers",
     "model.language_model.layers",
     "language_model.model.layers",
+    "language_model.layers",
+    "text_model.layers",
+    "model.text_model.layers",
     "decoder.layers",
     "layers",
     "h",
@@ -34,6 +38,11 @@ class _SeenEnoughError(Exception):
     """Ends a forward pass when everything asked for has been seen."""
 
 
+def unwrapped(model: Any) -> Any:
+    """The model itself, where `torch.compile` has put a wrapper around it."""
+    return getattr(model, "_orig_mod", model) if isinstance(model, nn.Module) else model
+
+
 def text_config(model: nn.Module, argument: str = "model") -> Any:
     """The configuration of the language model (of its text part where there are several)."""
     config = getattr(model, "config", None)
@@ -44,30 +53,77 @@ def text_config(model: nn.Module, argument: str = "model") -> Any:
     return config.get_text_config() if hasattr(config, "get_text_config") else config
 
 
-def find_blocks(model: nn.Module, argument: str = "model") -> nn.ModuleList:
-    """The list of decoder blocks of any decoder-only Hugging Face model."""
+def stream_width(model: nn.Module, argument: str = "model") -> int:
+    """d, the width of the residual stream."""
+    width = getattr(text_config(model, argument), "hidden_size", None)
+    if not isinstance(width, int):
+        raise ValueError(
+            f"{argument}: config.hidden_size of {type(unwrapped(model)).__name__} is {width!r}, "
+            "expected the width of its residual stream"
+        )
+    return width
+
+
+def check_decoder(model: nn.Module, argument: str = "model") -> Any:
+    """The configuration of a model that is no encoder-decoder."""
     config = text_config(model, argument)
     if getattr(config, "is_encoder_decoder", False):
-        raise ValueError(
-            f"{argument}: {type(model).__name__} is an encoder-decoder, expected decoder-only"
-        )
+        name = type(unwrapped(model)).__name__
+        raise ValueError(f"{argument}: {name} is an encoder-decoder, expected decoder-only")
+    return config
+
+
+def find_blocks(model: nn.Module, argument: str = "model") -> nn.ModuleList:
+    """The list of decoder blocks of any decoder-only Hugging Face model.
+
+    Of a model with several stacks, such as one that also sees or hears, it is the text's.
+    """
+    config = check_decoder(model, argument)
+    name = type(unwrapped(model)).__name__
+    for reason in several_streams(config):
+        raise ValueError(f"{argument}: {name} {reason}, expected a model with one residual stream")
     count = getattr(config, "num_hidden_layers", None)
     for path in BLOCK_PATHS:
         found: Any = model
-        for name in path.split("."):
-            found = getattr(found, name, None)
+        for part in path.split("."):
+            found = getattr(found, part, None)
         if isinstance(found, nn.ModuleList) and count in (None, len(found)):
             return found
     lists = {n: m for n, m in model.named_modules() if isinstance(m, nn.ModuleList)}
     fitting = [name for name, module in lists.items() if count is not None and len(module) == count]
+    if len(fitting) > 1:
+        fitting = _of_the_text(model, lists, fitting)
     if len(fitting) == 1:
         return lists[fitting[0]]
     seen = ", ".join(f"{name} ({len(module)})" for name, module in lists.items()) or "none"
     raise ValueError(
-        f"{argument}: the blocks of {type(model).__name__} were not found; looked for "
+        f"{argument}: the blocks of {name} were not found; looked for "
         f"{', '.join(BLOCK_PATHS)}, then for exactly one ModuleList of length "
         f"config.num_hidden_layers = {count}; its module lists are: {seen}"
     )
+
+
+def several_streams(config: Any) -> Iterator[str]:
+    """What a configuration says of residual streams beyond one, in words."""
+    for name, what in (
+        ("altup_num_inputs", "AltUp"),
+        ("hc_mult", "hyper-connections"),
+    ):
+        number = getattr(config, name, None)
+        if isinstance(number, int) and number > 1:
+            yield f"keeps {number} residual streams side by side ({what}: config.{name})"
+
+
+def _of_the_text(
+    model: nn.Module, lists: Mapping[str, nn.ModuleList], fitting: Sequence[str]
+) -> list[str]:
+    """Of several module lists, those of the part that the model itself calls its decoder."""
+    find: Any = getattr(model, "get_decoder", None)
+    decoder = find() if callable(find) else None
+    if not isinstance(decoder, nn.Module) or decoder is model:
+        return list(fitting)
+    parts = {id(module) for module in decoder.modules()}
+    return [name for name in fitting if id(lists[name]) in parts]
 
 
 def check_layer(argument: str, layer: Any, blocks: nn.ModuleList) -> int:
@@ -84,91 +140,85 @@ def check_layer(argument: str, layer: Any, blocks: nn.ModuleList) -> int:
 
 
 @contextmanager
-def borrowed(model: nn.Module, device: Any = None) -> Iterator[torch.device]:
-    """The model in eval mode, without gradients, on `device`; put back as it was afterwards."""
-    flags = [(module, module.training) for module in model.modules()]
-    homes = {parameter.device for parameter in model.parameters()}
-    home = next(model.parameters()).device
-    target = home if device is None else _device(device)
-    moves = homes != {target} and device is not None
-    if moves and len(homes) > 1:
-        raise ValueError(
-            f"device: {device!r}, expected None for a model that is spread over "
-            f"{', '.join(sorted(map(str, homes)))}"
-        )
-    try:
-        if moves:
-            _move(model, target)
-        model.eval()
-        with torch.no_grad():
-            yield target
-    finally:
-        if moves:
-            model.to(home)
-        for module, training in flags:
-            module.training = training
-
-
-def _device(device: Any) -> torch.device:
-    try:
-        return torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device: {device!r}, expected a torch device ({error})") from None
-
-
-def _move(model: nn.Module, target: torch.device) -> None:
-    try:
-        model.to(target)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"device: {target}, which cannot be used here ({error})") from error
-
-
-@contextmanager
 def residual_hooks(
     blocks: nn.ModuleList, functions: Mapping[int, ResidualFunction]
 ) -> Iterator[None]:
     """Show each layer's residual stream to its function; what it returns takes the stream's place.
 
     A function gets (batch, position, d) and returns a tensor of the same shape, or None to leave
-    the stream alone.
+    the stream alone. What is no stream of that form is refused when the block runs. Within the
+    block, compiled code runs uncompiled: what `torch.compile` has made does not look for hooks.
+
+    Raises:
+        ValueError: a block is given, or returns, no (batch, position, d) tensor.
     """
     handles = []
-    try:
-        for layer, function in functions.items():
-            if layer < len(blocks):
-                handles.append(
-                    blocks[layer].register_forward_pre_hook(_before(function), with_kwargs=True)
-                )
-            else:
-                handles.append(blocks[-1].register_forward_hook(_after(function)))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    with uncompiled():
+        try:
+            for layer, function in functions.items():
+                if layer < len(blocks):
+                    before = _before(function, layer)
+                    handles.append(
+                        blocks[layer].register_forward_pre_hook(before, with_kwargs=True)
+                    )
+                else:
+                    handles.append(blocks[-1].register_forward_hook(_after(function, layer)))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
 
-def _before(function: ResidualFunction) -> Callable[..., Any]:
-    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        stream = args[0] if args else kwargs["hidden_states"]
-        new = function(stream)
+def uncompiled() -> AbstractContextManager[Any]:
+    """A block in which everything that went through `torch.compile` runs as it was written."""
+    # Since torch 2.6; it also reaches models compiled in place, their parts, and functions of a
+    # caller's own that run the model, none of which can be seen from here.
+    stance = getattr(torch.compiler, "set_stance", None)
+    return nullcontext() if stance is None else stance("force_eager")
+
+
+def _before(function: ResidualFunction, layer: int) -> Callable[..., Any]:
+    def hook(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        name = _first_argument(block, kwargs)
+        stream = args[0] if args else kwargs.get(name)
+        new = function(_checked(stream, layer, block))
         if new is None:
             return None
         if args:
             return (new, *args[1:]), kwargs
-        return args, {**kwargs, "hidden_states": new}
+        return args, {**kwargs, name: new}
 
     return hook
 
 
-def _after(function: ResidualFunction) -> Callable[..., Any]:
-    def hook(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        whole = isinstance(output, Tensor)
-        new = function(output if whole else output[0])
+def _first_argument(block: nn.Module, kwargs: Mapping[str, Any]) -> str:
+    """By which name a block is given its stream when all its arguments have names."""
+    if "hidden_states" in kwargs:
+        return "hidden_states"
+    return next(iter(inspect.signature(unwrapped(block).forward).parameters), "")
+
+
+def _after(function: ResidualFunction, layer: int) -> Callable[..., Any]:
+    def hook(block: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        alone = not isinstance(output, (tuple, list))
+        new = function(_checked(output if alone else next(iter(output), None), layer, block))
         if new is None:
             return None
-        return new if whole else (new, *output[1:])
+        return new if alone else type(output)([new, *output[1:]])
 
     return hook
+
+
+def _checked(stream: Any, layer: int, block: nn.Module) -> Tensor:
+    if isinstance(stream, Tensor) and stream.ndim == 3 and stream.is_floating_point():
+        return stream
+    found = f"shape {tuple(stream.shape)}" if isinstance(stream, Tensor) else type(stream).__name__
+    many = isinstance(stream, Tensor) and stream.ndim == 4
+    raise ValueError(
+        f"model: the stream before layer {layer} ({type(unwrapped(block)).__name__}) is {found}, "
+        "expected one residual stream (batch, position, d)"
+        + (": this model keeps several side by side" if many else "")
+    )
 
 
 def replacing(rows: Tensor, at: Tensor) -> ResidualFunction:
@@ -205,14 +255,29 @@ def read_layers(
     kept: Tensor,
 ) -> dict[int, Tensor]:
     """Rows of the residual stream before several layers, where the (batch, position) mask `kept`
-    is true, in one pass that ends at the deepest of them."""
+    is true, in one pass that ends at the deepest of them.
+
+    Raises:
+        ValueError: a layer was not reached, its stream is not (batch, position, d), or a row is
+            not finite: no row comes back that the model did not compute.
+    """
     seen: dict[int, Tensor] = {}
     deepest = max(layers)
+    shape = (*ids.shape, stream_width(model))
 
     def keep(layer: int) -> ResidualFunction:
         def function(stream: Tensor) -> None:
+            check_shape(stream, shape, layer, blocks)
             # Indexing copies: some blocks add to their input in place.
-            seen[layer] = stream[kept.to(stream.device)]
+            rows = stream[kept.to(stream.device)]
+            if not torch.isfinite(rows).all():
+                row = int((~torch.isfinite(rows)).any(dim=1).nonzero()[0])
+                sequence, position = (int(place[row]) for place in kept.nonzero(as_tuple=True))
+                raise ValueError(
+                    f"model: the residual stream before layer {layer} is not finite at position "
+                    f"{position}, token {int(ids[sequence, position])}, expected finite values"
+                )
+            seen[layer] = rows
             if layer == deepest:
                 raise _SeenEnoughError
 
@@ -223,4 +288,29 @@ def read_layers(
         suppress(_SeenEnoughError),
     ):
         run(model, ids, mask)
+    check_seen(seen, layers, blocks)
     return seen
+
+
+def check_shape(stream: Tensor, shape: tuple[int, ...], layer: int, blocks: nn.ModuleList) -> None:
+    """Refuses a residual stream that is not the one of these sequences."""
+    if stream.shape != shape:
+        block = unwrapped(blocks[min(layer, len(blocks) - 1)])
+        raise ValueError(
+            f"model: the stream before layer {layer} ({type(block).__name__}) has shape "
+            f"{tuple(stream.shape)}, expected {shape}, (batch, position, d): it cannot be told "
+            "which of its rows belongs to which token"
+        )
+
+
+def check_seen(seen: Container[int], layers: Sequence[int], blocks: nn.ModuleList) -> None:
+    """Refuses layers that a forward pass has left out."""
+    missing = sorted(layer for layer in layers if layer not in seen)
+    if missing:
+        layer = missing[0]
+        block = unwrapped(blocks[min(layer, len(blocks) - 1)])
+        raise ValueError(
+            f"layers: {', '.join(map(str, missing))}: a forward pass over text does not run "
+            f"{type(block).__name__}, block {min(layer, len(blocks) - 1)}, so that nothing can be "
+            "read there; the stream is the same before the next block that does run"
+        )

@@ -35,12 +35,21 @@ class _Stream:
         self, folder: Path, name: str, shards: Sequence[int], dtype: str, tail: tuple[int, ...]
     ) -> None:
         self._folder, self._name, self._shards = folder, name, shards
-        self._dtype, self._tail = dtype, tail
+        self._dtype, self._tail, self._itemsize = dtype, tail, np.dtype(dtype).itemsize
         self._number, self._left = 0, 0
+        self.missing = sum(shards)
         self._file: IO[bytes] | None = None
         (folder / name).mkdir()
 
     def append(self, rows: npt.NDArray[Any]) -> None:
+        if rows.shape[1:] != self._tail or rows.dtype.itemsize != self._itemsize:
+            raise ValueError(
+                f"{self._name}: rows of shape {rows.shape} and {rows.dtype.itemsize} bytes a "
+                f"value, expected (n, {', '.join(map(str, self._tail))}) and {self._itemsize}"
+            )
+        if len(rows) > self.missing:
+            raise ValueError(f"{self._name}: {len(rows)} rows more, expected {self.missing}")
+        self.missing -= len(rows)
         start = 0
         while start < len(rows):
             if self._file is None:
@@ -104,6 +113,11 @@ class ShardWriter:
         self._layers[layer].append(rows)
 
     def finish(self, metadata: Mapping[str, Any]) -> None:
+        for layer, stream in self._layers.items():
+            if stream.missing:
+                raise ValueError(
+                    f"layer {layer}: {stream.missing} rows were not written, expected none"
+                )
         manifest = {
             "format": FORMAT,
             "version": FORMAT_VERSION,

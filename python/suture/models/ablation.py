@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..sae import SAE
+from ._borrowing import borrowed
 from ._heads import FirstAttention
 from ._paths import (
     Limits,
@@ -24,7 +25,7 @@ from ._paths import (
     whole_streams,
 )
 from ._progress import progress_bar
-from ._residual import borrowed, find_blocks
+from ._residual import find_blocks
 from ._tokens import Chunking, batches, check_count
 
 

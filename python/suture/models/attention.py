@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .._arguments import real, word
 from ..sae import SAE
+from ._borrowing import borrowed
 from ._heads import FirstAttention, Rotation
 from ._paths import (
     FeatureHead,
@@ -27,7 +28,7 @@ from ._paths import (
     whole_streams,
 )
 from ._progress import progress_bar
-from ._residual import borrowed, find_blocks, text_config
+from ._residual import find_blocks, text_config
 from ._tokens import Chunking, batches, check_count
 
 Sign = Literal["positive", "negative", "both"]

@@ -16,8 +16,10 @@ from torch import Tensor, nn
 
 from .._folders import INDEX_TYPES
 from ..activations import Activations
+from ._borrowing import borrowed, stored_parameters
+from ._causality import check_reading
 from ._progress import progress_bar
-from ._residual import borrowed, check_layer, find_blocks, read_layers, text_config
+from ._residual import check_layer, find_blocks, read_layers, stream_width, text_config, unwrapped
 from ._shards import ShardWriter, find_reusable, new_folder
 from ._tokens import Chunking, Corpus, batches, build_corpus, check_count
 
@@ -151,6 +153,8 @@ def extract(
     folder = None if out is None else _folder(out)
     if folder is not None and find_reusable(folder, settings, overwrite):
         return Activations.open(folder)
+    with borrowed(model, device) as where:
+        check_reading(model, blocks, wanted, corpus.sequences, where)
     index = index_of(corpus, max_tokens)
     total = len(index["token_ids"])
     norms = {layer: np.empty(total, np.float32) for layer in wanted}
@@ -164,7 +168,7 @@ def extract(
         "settings": settings,
     }
     kind = getattr(torch, dtype)
-    d = int(text_config(model).hidden_size)
+    d = stream_width(model)
 
     def fill(write: Callable[[int, int, Tensor], None]) -> None:
         with (
@@ -180,6 +184,8 @@ def extract(
                     write(layer, done, _converted(block, kind, layer, done))
                 done += len(block)
                 bar.update(len(batch.ids))
+            if done != total:
+                raise ValueError(f"model: {done} rows were read, expected {total}")
         metadata["median_norms"] = {
             str(layer): float(np.median(found)) for layer, found in norms.items()
         }
@@ -236,16 +242,12 @@ def index_of(corpus: Corpus, max_tokens: int | None) -> dict[str, npt.NDArray[An
 
 def _converted(block: Tensor, kind: torch.dtype, layer: int, start: int) -> Tensor:
     kept = block.to(kind)
+    # What was read is finite; float16 reaches 65504 only.
     if not torch.isfinite(kept).all():
         row = int((~torch.isfinite(kept)).any(dim=1).nonzero()[0])
-        if torch.isfinite(block).all():
-            raise ValueError(
-                f"dtype: float16 overflows in layer {layer}, row {start + row} "
-                f"(largest value {block.abs().max().item():.4g}), expected bfloat16 or float32"
-            )
         raise ValueError(
-            f"model: the residual stream before layer {layer} is not finite in row {start + row}, "
-            "expected finite values"
+            f"dtype: float16 overflows in layer {layer}, row {start + row} "
+            f"(largest value {block.abs().max().item():.4g}), expected bfloat16 or float32"
         )
     return kept.cpu()
 
@@ -261,7 +263,7 @@ def _bytes_of(block: Tensor) -> npt.NDArray[Any]:
 
 
 def _model_name(model: nn.Module) -> str:
-    return getattr(model, "name_or_path", "") or type(model).__name__
+    return getattr(model, "name_or_path", "") or type(unwrapped(model)).__name__
 
 
 def _model_fingerprint(model: nn.Module) -> dict[str, str]:
@@ -272,8 +274,8 @@ def _model_fingerprint(model: nn.Module) -> dict[str, str]:
         config.pop(key, None)
 
     def parts() -> Iterable[bytes]:
-        for name, parameter in model.named_parameters():
-            values = parameter.detach().flatten()
+        for name, parameter in stored_parameters(model):
+            values = parameter.flatten()
             step = max(1, len(values) // _VALUES_PER_PARAMETER)
             yield f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode()
             yield values[::step].float().cpu().numpy().tobytes()

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ._borrowing import borrowed
+from ._causality import check_causal
 from ._progress import progress_bar
-from ._residual import borrowed, find_blocks, run
+from ._residual import check_decoder, run
 from ._tokens import Batch, Chunking, batches, build_corpus, check_count
 
 # Rows of logits taken to float32 at once: with a vocabulary of 256k that is 0.5 GB, not all of it.
@@ -54,7 +56,7 @@ def next_token_loss(
     >>> 4 < suture.models.next_token_loss(model, ["a text", "another"], tokenizer) < 8
     True
     """
-    find_blocks(model)
+    check_decoder(model)
     check_count("batch_size", batch_size, 1)
     corpus = build_corpus(
         {"model": model},
@@ -72,6 +74,7 @@ def next_token_loss(
         borrowed(model, device) as where,
         progress_bar(len(corpus.sequences), "loss", progress) as bar,
     ):
+        check_causal(model, corpus.sequences, where)
         for batch in batches(corpus, batch_size, where):
             mean.add(run(model, batch.ids, batch.mask), batch, all_positions=score_special)
             bar.update(len(batch.ids))

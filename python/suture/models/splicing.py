@@ -12,16 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ._borrowing import borrowed
+from ._causality import check_reading
 from ._progress import progress_bar
 from ._residual import (
-    borrowed,
     check_layer,
     find_blocks,
     recording,
     replacing,
     residual_hooks,
     run,
-    text_config,
+    stream_width,
 )
 from ._tokens import Chunking, batches, build_corpus, check_count
 from .losses import LossSum
@@ -142,12 +143,13 @@ def spliced_loss(
     names = ("clean", "spliced", "zero_ablation", "mean_ablation")
     sums = {name: LossSum(name) for name in names}
     # The mean row is of all these tokens, so it takes a pass of its own before the last one.
-    total = torch.zeros(int(text_config(model).hidden_size), dtype=torch.float64)
+    total = torch.zeros(stream_width(model), dtype=torch.float64)
     count = 0
     with (
         borrowed(model, device) as where,
         progress_bar(2 * len(corpus.sequences), "spliced loss", progress) as bar,
     ):
+        check_reading(model, blocks, [at_layer], corpus.sequences, where)
         for batch in batches(corpus, batch_size, where):
             seen: dict[str, Tensor] = {}
             with residual_hooks(blocks, {at_layer: recording(seen, "rows", batch.kept)}):

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from .._arguments import instance, real
 from ..steering import SteeringVector
+from ._borrowing import borrowed
 from ._progress import progress_bar
 from ._residual import (
     ResidualFunction,
-    borrowed,
     check_layer,
     find_blocks,
     residual_hooks,
+    stream_width,
     text_config,
 )
 from ._tokens import check_count
@@ -70,7 +71,7 @@ def steer(
     blocks = find_blocks(model)
     at_layer = check_layer("layer", layer, blocks)
     instance("vector", vector, SteeringVector, "suture.SteeringVector")
-    width = int(text_config(model).hidden_size)
+    width = stream_width(model)
     if vector.d != width:
         raise ValueError(f"vector: d = {vector.d}, expected {width}, the width of the model")
     if mode not in get_args(Mode):

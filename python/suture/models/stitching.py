@@ -11,16 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ._borrowing import borrowed
+from ._causality import check_reading
 from ._progress import progress_bar
 from ._residual import (
-    borrowed,
     check_layer,
     find_blocks,
     recording,
     replacing,
     residual_hooks,
     run,
-    text_config,
+    stream_width,
 )
 from ._tokens import Batch, Chunking, Corpus, batches, build_corpus, check_count
 from .losses import LossSum
@@ -192,6 +193,9 @@ def stitched_loss(
         borrowed(model_b, device) as device_b,
         progress_bar(len(corpus.sequences), "stitched loss", progress) as bar,
     ):
+        for which, where in (("a", device_a), ("b", device_b)):
+            sequences = corpus.sequences
+            check_reading(models[which], blocks[which], [layers[which]], sequences, where)
         for in_a, in_b in zip(
             batches(corpus, batch_size, device_a),
             batches(corpus, batch_size, device_b),
@@ -220,7 +224,7 @@ def stitched_loss(
 
 def _maps(stitch: Any, model_a: nn.Module, model_b: nn.Module) -> dict[str, Any]:
     """`up` and `down` on float32 rows of any device."""
-    d_a, d_b = (int(text_config(model).hidden_size) for model in (model_a, model_b))
+    d_a, d_b = (stream_width(model) for model in (model_a, model_b))
     shapes = {"P_up": (d_a, d_b), "b_up": (d_b,), "P_down": (d_b, d_a), "b_down": (d_a,)}
     weights = {}
     for name, shape in shapes.items():

@@ -16,7 +16,8 @@ from .._arguments import integer, real
 from .._words import pieces
 from ..reports import SutureWarning
 from ..variants import VariantMaker, checked_words
-from ._residual import borrowed, text_config
+from ._borrowing import borrowed
+from ._residual import text_config
 
 INSTRUCTION = """\
 Rewrite the text below. Replace every content word (nouns, verbs, adjectives, adverbs, names, \
