@@ -31,6 +31,15 @@ BLOCK_PATHS = (
     "h",
 )
 
+# Blocks whose first input is not the one residual stream of the text, by the name of their class:
+# their shapes would not always show it.
+OTHER_STREAMS = {
+    "CpmAntTransformerBlock": "puts rows of a prompt of its own before those of the text",
+    "ProphetNetDecoderLayer": "runs streams for the tokens further ahead beside that of the text",
+    "ReformerLayer": "splits its residual stream in two reversible ones, and hashes at random",
+    "XLNetLayer": "reads in both directions, with a second stream for the words to predict",
+}
+
 ResidualFunction = Callable[[Tensor], "Tensor | None"]
 
 
@@ -80,8 +89,8 @@ def find_blocks(model: nn.Module, argument: str = "model") -> nn.ModuleList:
     """
     config = check_decoder(model, argument)
     name = type(unwrapped(model)).__name__
-    for reason in several_streams(config):
-        raise ValueError(f"{argument}: {name} {reason}, expected a model with one residual stream")
+    for reason in several_streams(model, config):
+        raise ValueError(f"{argument}: {name} {reason}, expected one residual stream, the text's")
     count = getattr(config, "num_hidden_layers", None)
     for path in BLOCK_PATHS:
         found: Any = model
@@ -103,15 +112,15 @@ def find_blocks(model: nn.Module, argument: str = "model") -> nn.ModuleList:
     )
 
 
-def several_streams(config: Any) -> Iterator[str]:
-    """What a configuration says of residual streams beyond one, in words."""
-    for name, what in (
-        ("altup_num_inputs", "AltUp"),
-        ("hc_mult", "hyper-connections"),
-    ):
-        number = getattr(config, name, None)
+def several_streams(model: nn.Module, config: Any) -> Iterator[str]:
+    """What is known of streams beyond the one residual stream, in words."""
+    for field, what in (("altup_num_inputs", "AltUp"), ("hc_mult", "hyper-connections")):
+        number = getattr(config, field, None)
         if isinstance(number, int) and number > 1:
-            yield f"keeps {number} residual streams side by side ({what}: config.{name})"
+            yield f"keeps {number} residual streams side by side ({what}: config.{field})"
+    for module in model.modules():
+        if type(module).__name__ in OTHER_STREAMS:
+            yield OTHER_STREAMS[type(module).__name__]
 
 
 def _of_the_text(
@@ -303,14 +312,16 @@ def check_shape(stream: Tensor, shape: tuple[int, ...], layer: int, blocks: nn.M
         )
 
 
-def check_seen(seen: Container[int], layers: Sequence[int], blocks: nn.ModuleList) -> None:
+def check_seen(
+    seen: Container[int], layers: Sequence[int], blocks: nn.ModuleList, argument: str = "layers"
+) -> None:
     """Refuses layers that a forward pass has left out."""
     missing = sorted(layer for layer in layers if layer not in seen)
     if missing:
         layer = missing[0]
         block = unwrapped(blocks[min(layer, len(blocks) - 1)])
         raise ValueError(
-            f"layers: {', '.join(map(str, missing))}: a forward pass over text does not run "
+            f"{argument}: {', '.join(map(str, missing))}: a forward pass over text does not run "
             f"{type(block).__name__}, block {min(layer, len(blocks) - 1)}, so that nothing can be "
-            "read there; the stream is the same before the next block that does run"
+            "read or changed there; the stream is the same before the next block that does run"
         )

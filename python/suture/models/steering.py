@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal, get_args
 
@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from .._arguments import instance, real
+from ..rows import Rows, check_vocabulary, special_token_ids
 from ..steering import SteeringVector
 from ._borrowing import borrowed
+from ._passes import Passes
 from ._progress import progress_bar
 from ._residual import (
-    ResidualFunction,
     check_layer,
     find_blocks,
     residual_hooks,
@@ -34,9 +35,13 @@ def steer(
     layer: int,
     mode: Mode = "clamp",
     strength: float = 1.0,
+    *,
+    rows: Rows | None = None,
+    tokenizer: Any = None,
 ) -> AbstractContextManager[None]:
-    """Steers a Hugging Face model within a `with` block: at every position, the residual stream
-    before block `layer` is changed along the vector v (arXiv 2506.06609, eq. 9).
+    """Steers a Hugging Face model within a `with` block: the residual stream before block `layer`
+    is changed along the vector v (arXiv 2506.06609, eq. 9), at every position unless `rows` says
+    otherwise.
 
     - "clamp": `h + (strength · z_mean − <h, v>) v`, the paper's. Every token lies along v where the
       positive texts lie on average.
@@ -47,7 +52,8 @@ def steer(
     padded batches, in any element type and on any device (the change itself is computed in float32
     or better). Blocks may be nested; at one layer the outer one acts first. The model is the
     caller's: nothing but the hooks is added, and they are gone after the block, also after an
-    error.
+    error. What went through `torch.compile`, the model, its parts, or a function that calls it,
+    runs uncompiled within the block, for compiled code does not look for hooks.
 
     Args:
         model: a transformers model.
@@ -55,10 +61,20 @@ def steer(
         layer: layer l is the input of block l; n_layers is the output of the last block.
         mode: see above.
         strength: factor of the vector's `z_mean`.
+        rows: which rows are steered. None: all of them, as in the paper, BOS and padding too. A
+            `suture.Rows` leaves out what it says: special tokens and chat markers, other token
+            ids, first positions, rows of enormous norm (the median is that of the prompt's rows
+            that count). "last" is the prompt's last row that counts, and what is generated after
+            it; "generated" is what comes after the prompt, so that a single pass over a text is
+            left alone. Both are the same with a cache and without.
+        tokenizer: tells `rows` the special tokens and chat markers. None: BOS, EOS and PAD of the
+            model's configuration.
 
     Raises:
         TypeError, ValueError: an argument is not usable; raised here, before the block begins. The
-            message names it, its value and what was expected.
+            message names it, its value and what was expected. Within the block, by a pass that
+            does not run block `layer` at all, and by one that does not tell what `rows` needs,
+            such as token ids where it is run on `inputs_embeds`.
 
     >>> import numpy as np, suture, suture.models
     >>> model, _, tokenizer = suture.models.tiny_pair()
@@ -67,6 +83,10 @@ def steer(
     ...     acts = suture.models.extract(model, tokenizer, ["a text"], layers=2)
     >>> acts[2][:, 3].round(4).tolist()
     [2.0, 2.0, 2.0, 2.0, 2.0, 2.0]
+    >>> with suture.models.steer(
+    ...     model, vector, 2, rows=suture.Rows(positions="generated"), tokenizer=tokenizer
+    ... ):
+    ...     texts = suture.models.generate(model, tokenizer, ["a prompt"], max_new_tokens=3)
     """
     blocks = find_blocks(model)
     at_layer = check_layer("layer", layer, blocks)
@@ -77,17 +97,53 @@ def steer(
     if mode not in get_args(Mode):
         raise ValueError(f"mode: {mode!r}, expected one of {', '.join(get_args(Mode))}")
     amount = real("strength", strength, least=-math.inf)
-    change = steering(vector, mode, amount)
-    return _steered(blocks, at_layer, change)
+    passes = _passes(model, at_layer, rows, tokenizer)
+    return _steered(blocks, at_layer, steering(vector, mode, amount), passes)
 
 
 @contextmanager
-def _steered(blocks: nn.ModuleList, layer: int, change: ResidualFunction) -> Iterator[None]:
-    with residual_hooks(blocks, {layer: change}):
+def _steered(
+    blocks: nn.ModuleList, layer: int, change: Callable[[Tensor], Tensor], passes: Passes
+) -> Iterator[None]:
+    def function(stream: Tensor) -> Tensor:
+        counted = passes(stream)
+        new = change(stream)
+        return new if counted is None else torch.where(counted[..., None], new, stream)
+
+    with residual_hooks(blocks, {layer: function}), passes.followed():
         yield
 
 
-def steering(vector: SteeringVector, mode: Mode, strength: float) -> ResidualFunction:
+def _passes(model: nn.Module, layer: int, rows: Rows | None, tokenizer: Any) -> Passes:
+    """What follows the model's passes, and knows which of their rows are steered."""
+    special: frozenset[int] = frozenset()
+    if rows is not None:
+        if not isinstance(rows, Rows):
+            raise TypeError(
+                f"rows: {type(rows).__name__}, expected suture.Rows or None: which rows there will "
+                "be is not known before the model runs"
+            )
+        if rows.mask is not None:
+            raise ValueError(
+                "rows.mask is given, expected None: which rows there will be is not known before "
+                "the model runs"
+            )
+        check_vocabulary(rows, getattr(text_config(model), "vocab_size", None), "model")
+        special = _special_ids(model, tokenizer)
+    return Passes(model, layer, rows, special)
+
+
+def _special_ids(model: nn.Module, tokenizer: Any) -> frozenset[int]:
+    if tokenizer is not None:
+        return special_token_ids(tokenizer)
+    found: set[int] = set()
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        value = getattr(text_config(model), name, None)
+        found.update(i for i in (value if isinstance(value, list) else [value]) if i is not None)
+    return frozenset(found)
+
+
+def steering(vector: SteeringVector, mode: Mode, strength: float) -> Callable[[Tensor], Tensor]:
     """What becomes of a (batch, position, d) residual stream."""
     unit = torch.tensor(vector.vector)
     target = strength * vector.z_mean
