@@ -32,7 +32,7 @@ def borrowed(model: nn.Module, device: Any = None) -> Iterator[torch.device]:
             f"model: {type(unwrapped(model)).__name__} has parameters on the meta device and "
             "nothing that loads them, expected a model with weights"
         )
-    if moves and META in homes:
+    if META in homes:
         if target != home:
             raise ValueError(
                 f"device: {device!r}, expected None for a model that accelerate has offloaded: "

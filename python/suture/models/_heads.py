@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ._borrowing import META
 from ._residual import find_blocks, text_config
 
 
@@ -120,6 +121,11 @@ def find_heads(model: nn.Module) -> Heads:
     """The heads of a GPT-NeoX or GPT-2 model; others are refused by name."""
     blocks = find_blocks(model)
     config = text_config(model)
+    if any(parameter.device == META for parameter in model.parameters()):
+        raise ValueError(
+            f"model: {type(model).__name__} has parameters on the meta device, expected a model "
+            "that is not offloaded: its heads are read from their weights"
+        )
     kind = getattr(config, "model_type", None)
     makers = {"gpt_neox": _gpt_neox, "gpt2": _gpt2}
     if kind not in makers:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from ._borrowing import META, stored
 from ._residual import text_config
 
 __all__ = ["unembedding"]
@@ -68,7 +69,7 @@ def unembedding(model: nn.Module, *, fold_norm: bool = False) -> npt.NDArray[np.
             f"model: {type(model).__name__} has no output head with a matrix of weights, expected "
             "a causal language model (AutoModelForCausalLM)"
         )
-    rows = weight.detach().float().cpu()
+    rows = stored(head, "weight", weight).float().cpu()
     if fold_norm:
         gain, centred = _norm(_final_norm(model), rows.shape[1])
         rows = rows * gain
@@ -100,7 +101,8 @@ def _norm(norm: nn.Module, d: int) -> tuple[Tensor, bool]:
     if d % 2:
         x[-3:] = torch.tensor([1.0, 1.0, -2.0]) if d > 1 else 1.0
     example = next(norm.parameters(), x)
-    x = x.to(example.device)
+    # Where accelerate has offloaded the norm, it comes to its input.
+    x = x.to("cpu" if example.device == META else example.device)
 
     def apply(value: Tensor) -> Tensor:
         with torch.no_grad():
