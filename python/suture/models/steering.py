@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .._arguments import instance, real
-from ..rows import Rows, check_vocabulary, special_token_ids
+from ..rows import Rows, check_vocabulary
 from ..steering import SteeringVector
 from ._borrowing import borrowed
 from ._passes import Passes
@@ -24,7 +24,7 @@ from ._residual import (
     stream_width,
     text_config,
 )
-from ._tokens import check_count
+from ._tokens import check_count, longest_context, special_ids_of
 
 Mode = Literal["clamp", "add", "ablate"]
 
@@ -129,18 +129,8 @@ def _passes(model: nn.Module, layer: int, rows: Rows | None, tokenizer: Any) -> 
                 "the model runs"
             )
         check_vocabulary(rows, getattr(text_config(model), "vocab_size", None), "model")
-        special = _special_ids(model, tokenizer)
+        special = special_ids_of(tokenizer, [model])
     return Passes(model, layer, rows, special)
-
-
-def _special_ids(model: nn.Module, tokenizer: Any) -> frozenset[int]:
-    if tokenizer is not None:
-        return special_token_ids(tokenizer)
-    found: set[int] = set()
-    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
-        value = getattr(text_config(model), name, None)
-        found.update(i for i in (value if isinstance(value, list) else [value]) if i is not None)
-    return frozenset(found)
 
 
 def steering(vector: SteeringVector, mode: Mode, strength: float) -> Callable[[Tensor], Tensor]:
@@ -215,7 +205,7 @@ def generate(
     >>> len(once), once == again
     (2, True)
     """
-    config = text_config(model)
+    text_config(model)
     if not callable(getattr(model, "generate", None)):
         raise TypeError(
             f"model: {type(model).__name__} cannot generate, expected a causal language model"
@@ -233,7 +223,7 @@ def generate(
     warmth = real("temperature", temperature)
     nucleus = real("top_p", top_p, above=True, most=1.0)
     sequences = _prompt_ids(tokenizer, prompts)
-    longest = getattr(config, "max_position_embeddings", None)
+    longest = longest_context(None, [model])
     for number, ids in enumerate(sequences):
         if longest and len(ids) + max_new_tokens > longest:
             raise ValueError(
