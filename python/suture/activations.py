@@ -313,8 +313,19 @@ class Activations:
         of = f", model={name!r}" if name else ""
         return (
             f"Activations({len(self)} tokens, d={self.d}, layers={list(self.layers)}, "
-            f"dtype={self.dtype}{of}{where})"
+            f"dtype={self.dtype}{of}{_pairing_text(self.metadata.get('pairing'))}{where})"
         )
+
+
+def _pairing_text(pairing: Any) -> str:
+    """What `extract_pair` noted of its pairs."""
+    if not isinstance(pairing, Mapping) or not {"side", "one_to_one"} <= pairing.keys():
+        return ""
+    kept = pairing.get(f"kept_{pairing['side']}", float("nan"))
+    return (
+        f", pairs: {100 * kept:.1f} % of its rows, "
+        f"{100 * pairing['one_to_one']:.1f} % of them one token to one"
+    )
 
 
 def text_numbers(acts: Activations) -> npt.NDArray[np.int32]:

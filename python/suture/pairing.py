@@ -63,9 +63,12 @@ def align_rows(a: Any, b: Any, strict: bool = False) -> Pairing:
     """`Activations.pairs_with`."""
     if not hasattr(b, "token_ids"):
         raise TypeError(f"other is a {type(b).__name__}, expected suture.Activations")
-    if same_tokens(a, b):
+    if same_tokens(a, b) or (
+        len(a.token_ids) == len(b.token_ids) and not strict and _extracted_as_pair(a, b)
+    ):
         rows = np.arange(len(a.token_ids), dtype=np.int64)
-        return Pairing(rows, rows, 1.0, 1.0, 1.0, 0)
+        return Pairing(rows, rows, 1.0, 1.0, _one_to_one(a, b), 0)
+    _check_texts(a, b)
     sides: list[dict[str, Any]] = []
     for name, x in (("these activations", a), ("other", b)):
         known = {key: _optional(x, key) for key in ("text", "ends", "starts")}
@@ -105,6 +108,16 @@ def align_rows(a: Any, b: Any, strict: bool = False) -> Pairing:
     )
 
 
+def _one_to_one(a: Any, b: Any) -> float:
+    """Share of equally numbered rows whose tokens begin at one place; 1 of equal tokens."""
+    if same_tokens(a, b):
+        return 1.0
+    begins_a, begins_b = (_optional(x, "begins") for x in (a, b))
+    if begins_a is None or begins_b is None:
+        return float("nan")
+    return float(((begins_a >= 0) & (begins_a == begins_b)).mean())
+
+
 def _shared(a: dict[str, Any], b: dict[str, Any]) -> tuple[Int64, Int64]:
     """Rows whose tokens end at one place of one text, the last of each side."""
     reach = 1 + max(int(x["ends"].max(initial=0)) for x in (a, b))
@@ -120,6 +133,19 @@ def _shared(a: dict[str, Any], b: dict[str, Any]) -> tuple[Int64, Int64]:
         rows.append(known)
     at_a, at_b = shared_ends(*keys)
     return rows[0][at_a], rows[1][at_b]
+
+
+def _check_texts(a: Any, b: Any) -> None:
+    """Refuses activations whose first texts are known to differ."""
+    one, two = (getattr(x, "metadata", {}).get("text_digests") for x in (a, b))
+    if not isinstance(one, dict) or not isinstance(two, dict):
+        return
+    common = max((int(count) for count in one.keys() & two.keys()), default=None)
+    if common is not None and one[str(common)] != two[str(common)]:
+        raise ValueError(
+            f"other: the first {common} texts are not those of these activations, expected the "
+            "same texts in the same order"
+        )
 
 
 def same_tokens(a: Any, b: Any) -> bool:
@@ -144,7 +170,8 @@ def check_paired(a: Any, b: Any) -> None:
     another context is another row.
 
     Raises:
-        ValueError: names the first row that differs and what each side holds there.
+        ValueError: names the first row that differs and what each side holds there. Not for the
+            two sides of one `suture.models.extract_pair`, whose tokens may differ.
 
     >>> check_paired([5, 6, 7], [5, 6, 7])
     >>> check_paired([5, 6, 7], [5, 9, 7])
@@ -160,6 +187,8 @@ def refuse_unpaired(a: Any, b: Any, name_a: str, name_b: str) -> None:
         index_array("token_ids", getattr(x, "token_ids", x), None, name)
         for name, x in ((name_a, a), (name_b, b))
     ]
+    if len(sides[0]) == len(sides[1]) and _extracted_as_pair(a, b):
+        return
     columns = [("token id", sides[0], sides[1])]
     for key, what in (("positions", "position"), ("text", "text"), ("ends", "end")):
         one, two = _optional(a, key), _optional(b, key)
@@ -191,6 +220,17 @@ def refuse_unpaired(a: Any, b: Any, name_a: str, name_b: str) -> None:
             "with suture.models.extract_pair where their tokenizers differ"
         )
     raise ValueError(f"{problem}: {hint}")
+
+
+def _extracted_as_pair(a: Any, b: Any) -> bool:
+    """Whether `extract_pair` made both, in one call."""
+    one, two = (getattr(x, "metadata", {}).get("pairing") for x in (a, b))
+    return (
+        isinstance(one, dict)
+        and isinstance(two, dict)
+        and one.get("id") is not None
+        and one.get("id") == two.get("id")
+    )
 
 
 def owner_of(acts: Any) -> Any:

@@ -28,6 +28,7 @@ from .extraction import extract
 from .heads import unembedding
 from .languages import LanguageSteering, language_steering
 from .losses import next_token_loss
+from .pairs import extract_pair
 from .splicing import SplicedLoss, spliced_loss
 from .steering import generate, steer
 from .stitching import StitchedLoss, stitched_loss
@@ -45,6 +46,7 @@ __all__ = [
     "ablate_paths",
     "deactivation_scores",
     "extract",
+    "extract_pair",
     "generate",
     "language_steering",
     "next_token_loss",

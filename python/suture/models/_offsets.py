@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -46,7 +47,11 @@ class TextReader:
         self._argument = argument
         #: Whether the tokenizer can tell which part of the text a token is.
         self.has_offsets = bool(getattr(tokenizer, "is_fast", False))
+        self.eos = getattr(tokenizer, "eos_token_id", None)
         self._plain = _untrimmed(tokenizer) if self.has_offsets else None
+        self._hash = hashlib.blake2b(digest_size=8)
+        self._digests: dict[int, str] = {}
+        self._latest = (0, "")
 
     def read(self, texts: Iterable[Any]) -> Iterator[TokenisedText]:
         """The tokens of each text, in order; of empty ones too."""
@@ -63,8 +68,24 @@ class TextReader:
                     plain = self._plain.encode(text, add_special_tokens=False)
                     if plain.ids == list(ids):
                         spans = plain.offsets
+                self._note(number - len(group) + at + 1, text)
                 prompt = parts[at][0] if isinstance(group[at], tuple) else None
                 yield _tokenised(text, ids, spans, prompt)
+
+    def _note(self, count: int, text: str) -> None:
+        whole = text.encode()
+        self._hash.update(len(whole).to_bytes(8) + whole)
+        self._latest = count, self._hash.hexdigest()
+        if count & (count - 1) == 0:
+            self._digests[count] = self._latest[1]
+
+    def digests(self, texts: int) -> dict[str, str]:
+        """What the first so many texts were, of the `texts` that were read: for each power of two,
+        and all of them. So two extractions that stop at different places can be compared."""
+        found = {str(count): text for count, text in self._digests.items() if count <= texts}
+        if self._latest[0] == texts and texts:
+            found[str(texts)] = self._latest[1]
+        return found
 
     def _encoded(self, texts: list[str], first: int) -> Any:
         # verbose=False: no warning about texts longer than the model, they are cut later.

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 import numpy as np
@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from ..rows import NORM_BOUND, Rows, as_rows, check_vocabulary, special_token_ids
-from ._offsets import Bools, Ids
+from ._offsets import Bools, Ids, TextReader
 from ._residual import text_config
 from ._windows import (
     Chunking,
     Window,
+    bos_head,
     check_count,
     kind_of,
     windows_of_ids,
@@ -32,6 +33,7 @@ __all__ = [
     "batches",
     "build_corpus",
     "check_count",
+    "check_in_vocabulary",
     "counted_rows",
     "kept_rows",
     "longest_context",
@@ -53,6 +55,8 @@ class Corpus:
     context: int | None
     #: Texts (or sequences of ids) that were read, empty ones counted.
     texts: int
+    #: What the first so many texts were, for some numbers of them; `TextReader.digests`.
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def sequences(self) -> list[Ids]:
@@ -106,11 +110,14 @@ def build_corpus(
     for name, model in models.items():
         check_vocabulary(chosen, getattr(text_config(model), "vocab_size", None), name)
     longest = longest_context(context, models.values())
+    reader: TextReader | None = None
     special_ids = special_ids_of(tokenizer, models.values())
     kind, items = kind_of(inputs, argument)
     if kind == "texts":
         context = context or min(DEFAULT_CONTEXT, longest or DEFAULT_CONTEXT)
-        stream = windows_of_texts(items, tokenizer, context, chunking, prepend_bos, argument)
+        head = bos_head(tokenizer, prepend_bos, argument)
+        reader = TextReader(tokenizer, argument)
+        stream = windows_of_texts(items, reader, head, context, chunking, prepend_bos)
     else:
         stream = windows_of_ids(items, tokenizer, context or longest, argument)
     windows: list[Window] = []
@@ -121,7 +128,7 @@ def build_corpus(
         texts = max(texts, read)
         if window is None:
             continue
-        _check_vocabulary(window.ids, len(windows), models, argument)
+        check_in_vocabulary(window.ids, len(windows), models, argument)
         windows.append(window)
         kept = kept_rows(window.ids, mark.union(chosen.leave_out), chosen.skip_positions)
         if chosen.positions == "generated" and window.generated is not None:
@@ -135,7 +142,8 @@ def build_corpus(
             f"the first {chosen.skip_positions} positions are masked, expected at least one"
         )
     masks = _masks(windows, chosen, special_ids, argument)
-    return Corpus(windows, masks, mark, chosen.skip_positions, context, texts)
+    digests = reader.digests(texts) if reader else {}
+    return Corpus(windows, masks, mark, chosen.skip_positions, context, texts, digests)
 
 
 def counted_rows(rows: Any, skip_positions: Any) -> Rows:
@@ -213,7 +221,7 @@ def special_ids_of(tokenizer: Any, models: Iterable[nn.Module]) -> frozenset[int
     return frozenset(ids)
 
 
-def _check_vocabulary(
+def check_in_vocabulary(
     ids: Ids, number: int, models: Mapping[str, nn.Module], argument: str
 ) -> None:
     for name, model in models.items():

@@ -114,27 +114,24 @@ def _rows(ids: Any, argument: str) -> Iterable[Any]:
 
 def windows_of_texts(
     texts: Iterable[Any],
-    tokenizer: Any,
+    reader: TextReader,
+    head: list[int],
     context: int,
     chunking: Chunking,
     prepend_bos: bool | None,
-    argument: str,
 ) -> Iterator[tuple[int, Window | None]]:
     """(texts read so far, a window of them or None)."""
-    head = bos_head(tokenizer, prepend_bos, argument)
     body = context - len(head)
     if chunking == "pack":
-        yield from _packed(texts, tokenizer, head, body, prepend_bos, argument)
+        yield from _packed(texts, reader, head, body, prepend_bos)
         return
-    for number, tokens in enumerate(TextReader(tokenizer, argument).read(texts)):
+    for number, tokens in enumerate(reader.read(texts)):
         size = len(tokens.ids)
         stop = min(body, size) if chunking == "truncate" else size
         yield number + 1, None
         for start in range(0, stop, body):
-            yield (
-                number + 1,
-                window_of(tokens, number, slice(start, min(start + body, stop)), head, prepend_bos),
-            )
+            part = slice(start, min(start + body, stop))
+            yield number + 1, window_of(tokens, number, part, head, prepend_bos)
 
 
 def bos_head(tokenizer: Any, prepend_bos: bool | None, argument: str) -> list[int]:
@@ -182,15 +179,14 @@ def window_of(
 
 def _packed(
     texts: Iterable[Any],
-    tokenizer: Any,
+    reader: TextReader,
     head: list[int],
     body: int,
     prepend_bos: bool | None,
-    argument: str,
 ) -> Iterator[tuple[int, Window | None]]:
     """Texts one after another, EOS after each; where a text begins within a sequence, it is seen
     after others, so `start` is unknown."""
-    eos = getattr(tokenizer, "eos_token_id", None)
+    eos = reader.eos
     pending: list[Ids] = []  # (4, n): ids, text, begins, ends
 
     def cut(stream: Ids) -> Window:
@@ -200,7 +196,7 @@ def _packed(
         return Window(ids, text, begins, ends)
 
     number = 0
-    for number, tokens in enumerate(TextReader(tokenizer, argument).read(texts), 1):
+    for number, tokens in enumerate(reader.read(texts), 1):
         size = len(tokens.ids)
         owner = np.full(size, number - 1, np.int64)
         pending.append(np.stack([tokens.ids, owner, tokens.begins, tokens.ends]))

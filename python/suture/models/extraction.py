@@ -3,29 +3,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from .._folders import INDEX_TYPES
 from ..activations import Activations
-from ._borrowing import borrowed, stored_parameters
-from ._causality import check_reading
-from ._progress import progress_bar
-from ._residual import check_layer, find_blocks, read_layers, stream_width, text_config, unwrapped
-from ._shards import ShardWriter, find_reusable, new_folder
-from ._tokens import Chunking, Corpus, batches, build_corpus, check_count
-
-DType = Literal["float32", "float16", "bfloat16"]
-
-_VALUES_PER_PARAMETER = 16
+from ._reading import DType, Reading
+from ._shards import find_reusable, new_folder
+from ._tokens import Chunking, build_corpus
 
 
 def extract(
@@ -111,14 +99,15 @@ def extract(
     >>> acts[1].shape, tokenizer.decode(acts.token_ids[acts.sequence == 1])
     ((13, 16), 'another')
     """
-    blocks = find_blocks(model)
-    numbers = list(layers) if isinstance(layers, Iterable) else [layers]
-    if not numbers:
-        raise ValueError("layers: empty, expected at least one layer")
-    wanted = sorted({check_layer("layers", layer, blocks) for layer in numbers})
-    check_count("batch_size", batch_size, 1)
-    if dtype not in get_args(DType):
-        raise ValueError(f"dtype: {dtype!r}, expected one of {', '.join(get_args(DType))}")
+    reading = Reading(
+        model,
+        layers,
+        dtype=dtype,
+        batch_size=batch_size,
+        progress=progress,
+        device=device,
+        model_name=model_name,
+    )
     corpus = build_corpus(
         {"model": model},
         tokenizer,
@@ -131,163 +120,20 @@ def extract(
         argument="texts_or_token_ids",
         rows=rows,
     )
-    settings = {
-        **_model_fingerprint(model),
-        "tokens": _digest(
-            part
-            for window, mask in zip(corpus.windows, corpus.masks, strict=True)
-            for part in (
-                len(mask).to_bytes(8),
-                window.ids.tobytes(),
-                window.text.tobytes(),
-                window.ends.tobytes(),
-                mask.tobytes(),
-            )
-        ),
-        "layers": wanted,
-        "dtype": dtype,
-        "skip_positions": corpus.skip_positions,
-        "special_ids": sorted(corpus.special_ids),
-        "max_tokens": max_tokens,
-    }
-    folder = None if out is None else _folder(out)
+    settings = reading.prepare(corpus, max_tokens)
+    folder = None if out is None else folder_at(out)
     if folder is not None and find_reusable(folder, settings, overwrite):
         return Activations.open(folder)
-    with borrowed(model, device) as where:
-        check_reading(model, blocks, wanted, corpus.sequences, where)
-    index = index_of(corpus, max_tokens)
-    total = len(index["token_ids"])
-    norms = {layer: np.empty(total, np.float32) for layer in wanted}
-    metadata: dict[str, Any] = {
-        "model": model_name or _model_name(model),
-        "revision": getattr(text_config(model), "_commit_hash", None),
-        "n_layers": len(blocks),
-        "tokens": total,
-        "texts": corpus.texts,
-        "context": corpus.context,
-        "settings": settings,
-    }
-    kind = getattr(torch, dtype)
-    d = stream_width(model)
-
-    def fill(write: Callable[[int, int, Tensor], None]) -> None:
-        with (
-            borrowed(model, device) as where,
-            progress_bar(len(corpus.sequences), "extract", progress) as bar,
-        ):
-            done = 0
-            for batch in batches(corpus, batch_size, where):
-                seen = read_layers(model, blocks, wanted, batch.ids, batch.mask, batch.kept)
-                for layer, block in seen.items():
-                    block = block[: total - done]
-                    norms[layer][done : done + len(block)] = _norms(block)
-                    write(layer, done, _converted(block, kind, layer, done))
-                done += len(block)
-                bar.update(len(batch.ids))
-            if done != total:
-                raise ValueError(f"model: {done} rows were read, expected {total}")
-        metadata["median_norms"] = {
-            str(layer): float(np.median(found)) for layer, found in norms.items()
-        }
-
+    reading.check()
     if folder is None:
-        memory = {layer: torch.empty((total, d), dtype=kind) for layer in wanted}
-
-        def copy(layer: int, start: int, block: Tensor) -> None:
-            memory[layer][start : start + len(block)] = block
-
-        fill(copy)
-        kept = {n: t if kind == torch.bfloat16 else t.numpy() for n, t in memory.items()}
-        return Activations(kept, **index, metadata=metadata)
-
+        return reading.to_memory()
     with new_folder(folder) as scratch:
-        writer = ShardWriter(scratch, rows=total, d=d, dtype=dtype, layers=wanted)
-        try:
-            writer.write_index(**index)
-            fill(lambda layer, _, block: writer.append(layer, _bytes_of(block)))
-            writer.finish(metadata)
-        finally:
-            writer.close()
+        reading.to_folder(scratch)
     return Activations.open(folder)
 
 
-def _folder(out: Any) -> Path:
+def folder_at(out: Any) -> Path:
     try:
         return Path(out)
     except TypeError:
         raise TypeError(f"out: {out!r}, expected a path or None") from None
-
-
-def index_of(corpus: Corpus, max_tokens: int | None) -> dict[str, npt.NDArray[Any]]:
-    """What is known of every row before any forward pass."""
-    columns: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in INDEX_TYPES}
-    for number, (window, mask) in enumerate(zip(corpus.windows, corpus.masks, strict=True)):
-        places = np.flatnonzero(mask)
-        columns["token_ids"].append(window.ids[places])
-        columns["positions"].append(places)
-        columns["sequence"].append(np.full(len(places), number))
-        columns["text"].append(window.text[places])
-        columns["begins"].append(window.begins[places])
-        columns["ends"].append(window.ends[places])
-        columns["starts"].append(np.full(len(places), window.start))
-        if window.generated is not None:
-            columns["generated"].append(window.generated[places])
-    if any(window.generated is None for window in corpus.windows):
-        del columns["generated"]
-    return {
-        name: np.concatenate(parts)[:max_tokens].astype(INDEX_TYPES[name])
-        for name, parts in columns.items()
-    }
-
-
-def _converted(block: Tensor, kind: torch.dtype, layer: int, start: int) -> Tensor:
-    kept = block.to(kind)
-    # What was read is finite; float16 reaches 65504 only.
-    if not torch.isfinite(kept).all():
-        row = int((~torch.isfinite(kept)).any(dim=1).nonzero()[0])
-        raise ValueError(
-            f"dtype: float16 overflows in layer {layer}, row {start + row} "
-            f"(largest value {block.abs().max().item():.4g}), expected bfloat16 or float32"
-        )
-    return kept.cpu()
-
-
-def _norms(block: Tensor) -> npt.NDArray[np.float32]:
-    return np.asarray(torch.linalg.vector_norm(block.float(), dim=1).cpu().numpy())
-
-
-def _bytes_of(block: Tensor) -> npt.NDArray[Any]:
-    if block.dtype == torch.bfloat16:
-        return block.contiguous().view(torch.int16).numpy()
-    return np.asarray(block.numpy())
-
-
-def _model_name(model: nn.Module) -> str:
-    return getattr(model, "name_or_path", "") or type(unwrapped(model)).__name__
-
-
-def _model_fingerprint(model: nn.Module) -> dict[str, str]:
-    """Hashes that change with the configuration and, by a few values of each parameter, with the
-    weights; milliseconds where hashing all weights would take longer than the extraction."""
-    config = text_config(model).to_dict()
-    for key in ("_name_or_path", "transformers_version", "use_cache"):
-        config.pop(key, None)
-
-    def parts() -> Iterable[bytes]:
-        for name, parameter in stored_parameters(model):
-            values = parameter.flatten()
-            step = max(1, len(values) // _VALUES_PER_PARAMETER)
-            yield f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode()
-            yield values[::step].float().cpu().numpy().tobytes()
-
-    return {
-        "config": _digest([json.dumps(config, sort_keys=True, default=str).encode()]),
-        "weights": _digest(parts()),
-    }
-
-
-def _digest(parts: Iterable[bytes]) -> str:
-    hashed = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        hashed.update(part)
-    return hashed.hexdigest()
