@@ -20,8 +20,8 @@ public func suture_site_parse(
 ) -> suture_status {
     boundary {
         let name = try string(name, "name")
-        guard (0...1_000_000).contains(n_layers) else {
-            throw SutureError.invalidArgument("n_layers is \(n_layers), expected 0 to 1000000")
+        guard n_layers >= 0 else {
+            throw SutureError.invalidArgument("n_layers is \(n_layers), expected at least 1, or 0 if it is not known")
         }
         let out = try required(out, "out")
         try write(Site(parsing: name, nLayers: n_layers == 0 ? nil : Int(n_layers)), to: out)

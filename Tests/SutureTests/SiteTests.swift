@@ -115,6 +115,9 @@ import Testing
         #expect(throws: SutureError.self) { try Site(layer: 3, streamName: "resid_post") }
         #expect(throws: SutureError.self) { try Site(layer: 3, streamName: "") }
         #expect(throws: SutureError.self) { try Site(parsing: "h.0", nLayers: 0) }
+        for huge in [Int.max, .min] {
+            #expect(throws: SutureError.self) { try Site(parsing: "hidden_states.-2", nLayers: huge) }
+        }
     }
 
     // MARK: Models

@@ -123,6 +123,26 @@ import Testing
         #expect(throws: SutureError.self) { try Self.moved(kind, #"{"hook_name":"blocks.4.hook_mlp_out"}"#, half) }
     }
 
+    /// Only with the number of blocks can the last of hidden_states be seen to have passed the final norm.
+    @Test func theLastOfHiddenStates() throws {
+        let last = #"{"hook_name":"hidden_states.6"}"#
+        let blind = try Self.stitch([("layer_a", .integer(6))])
+        #expect(try Self.moved(.sae, last, blind).text("hook_name") == "blocks.7.hook_resid_pre")
+        let seeing = try Self.stitch([("layer_a", .integer(6)), ("n_layers_a", .integer(6))])
+        #expect {
+            try Self.moved(.sae, last, seeing)
+        } throws: { error in
+            guard case .invalidArgument(let message)? = error as? SutureError else { return false }
+            return message.contains("final norm")
+        }
+        #expect(try Self.moved(.sae, #"{"hook_name":"layers.5"}"#, seeing)["hook_name"] != nil)
+        for odd: JSON in [.integer(0), .integer(-1), .string("x"), .integer(.max)] {
+            let stitch = try Self.stitch([("n_layers_a", odd)])
+            #expect(throws: SutureError.self) { try Self.moved(.sae, #"{"hook_name":"hidden_states.-2"}"#, stitch) }
+            #expect(try Self.moved(.sae, #"{"hook_name":"layers.3"}"#, stitch)["hook_name"] != nil)
+        }
+    }
+
     @Test func stitchesMayNameTheirLayers() throws {
         let named = try Self.stitch([
             ("layer_a", .string("blocks.3.hook_resid_post")), ("layer_b", .string("layers.6")),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -184,4 +185,8 @@ def site_of_activations(acts: Any) -> Site:
     layers = tuple(getattr(acts, "layers", ()))
     if not isinstance(known, dict) or len(layers) != 1:
         return Site()
-    return Site(known.get("model") or None, layers[0])
+    model = known.get("model") or None
+    # A model without a name is noted by its class, which it shares with others.
+    if model is not None and re.fullmatch(r"[A-Z]\w*(Model|ForCausalLM|Generation)", model):
+        model = None
+    return Site(model, layers[0])

@@ -522,6 +522,8 @@ def _sides(acts_a: Any, acts_b: Any) -> dict[str, Any]:
     for side, acts in (("a", acts_a), ("b", acts_b)):
         site = site_of_activations(acts)
         found |= {f"model_{side}": site.model, f"layer_{side}": site.layer}
+        if site.layer is not None:
+            found[f"n_layers_{side}"] = acts.metadata.get("n_layers")
     return {key: value for key, value in found.items() if value is not None}
 
 

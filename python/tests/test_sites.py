@@ -243,7 +243,9 @@ def test_fits_know_where_activations_are_from(rng: np.random.Generator) -> None:
     def acts(layer: int, model: str) -> suture.Activations:
         rows = rng.normal(size=(200, D)).astype(np.float32)
         return suture.Activations(
-            {layer: rows}, token_ids=np.zeros(200, np.int32), metadata={"model": model}
+            {layer: rows},
+            token_ids=np.zeros(200, np.int32),
+            metadata={"model": model, "n_layers": 12},
         )
 
     a, b = acts(4, "pythia-70m"), acts(7, "pythia-160m")
@@ -252,8 +254,14 @@ def test_fits_know_where_activations_are_from(rng: np.random.Generator) -> None:
         "pythia-70m", 4, "pythia-160m", "x",
     ]  # fmt: skip
     assert found["layer_b"] == 6
+    assert found["n_layers_a"] == 12
     assert Site.of(suture.SteeringVector.fit(a, np.zeros((1, D)))) == Site("pythia-70m", 4)
     assert "model_a" not in suture.Stitch.fit(a[4], b[7]).metadata
+    # A class is no model's name.
+    nameless = suture.Stitch.fit(acts(4, "GPTNeoXForCausalLM"), acts(7, "GPT2LMHeadModel")).metadata
+    assert "model_a" not in nameless
+    assert "model_b" not in nameless
+    assert nameless["layer_b"] == 7
 
 
 @pytest.mark.parametrize(

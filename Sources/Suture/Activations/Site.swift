@@ -71,8 +71,8 @@ public struct Site: Sendable, Hashable {
     public init(
         parsing name: String, model: String? = nil, nLayers: Int? = nil, argument: String = "name"
     ) throws {
-        if let nLayers, nLayers < 1 {
-            throw SutureError.invalidArgument("n_layers is \(nLayers), expected at least 1")
+        if let nLayers, !(1...Self.layerLimit).contains(nLayers) {
+            throw SutureError.invalidArgument("n_layers is \(nLayers), expected 1 to \(Self.layerLimit)")
         }
         guard let reading = SiteName.reading(of: name, nLayers: nLayers), reading.layer ?? 0 <= Self.layerLimit else {
             throw SutureError.invalidArgument("\(argument) is \(Self.quoted(name)), expected \(Self.understood)")
@@ -139,9 +139,11 @@ extension Site {
     /// What the metadata of a SAE, a probe or a steering vector say about where it comes from, with a
     /// `layer` of nil where they name no stream.
     ///
-    /// - Parameter what: the object, for error messages.
+    /// - Parameters:
+    ///   - what: the object, for error messages.
+    ///   - nLayers: as for `init(parsing:)`.
     /// - Throws: `SutureError.invalidArgument` where no name can be read, or two contradict each other.
-    public init(of metadata: Metadata, _ what: String = "metadata") throws {
+    public init(of metadata: Metadata, _ what: String = "metadata", nLayers: Int? = nil) throws {
         let model = metadata.text("model_name")
         let names = try Self.nameKeys.compactMap { try Self.name(of: metadata, $0, what) }
         var found: (key: String, name: String, site: Site)?
@@ -149,7 +151,7 @@ extension Site {
         for (key, name) in names {
             let site: Site
             do {
-                site = try Site(parsing: name, model: model, argument: "\(key) of \(what)")
+                site = try Site(parsing: name, model: model, nLayers: nLayers, argument: "\(key) of \(what)")
             } catch let error as SutureError {
                 unreadable = unreadable ?? error
                 continue
@@ -178,7 +180,7 @@ extension Site {
         }
         for key in Self.outputKeys {
             guard let (_, name) = try Self.name(of: metadata, key, what) else { continue }
-            let output = try? Site(parsing: name)
+            let output = try? Site(parsing: name, nLayers: nLayers)
             guard found.site.stream == .residual, output?.stream == .residual, output?.layer == found.site.layer else {
                 self.init(model: model, checked: nil, stream: .other("transcoder from \(found.name) to \(name)"))
                 return

@@ -9,6 +9,8 @@ struct TransferEnds {
     private let what: String
     private let source: Site
     private let target: Site
+    /// The source's number of blocks, where the stitch knows it.
+    private let nLayers: Int?
 
     /// - Throws: `SutureError.invalidArgument` where the stitch's own metadata name a layer that nobody can
     ///   read, or a stream other than the residual one.
@@ -17,6 +19,9 @@ struct TransferEnds {
         side = direction == .up ? "a" : "b"
         source = try stitch.site(side)
         target = try stitch.site(direction == .up ? "b" : "a")
+        nLayers = stitch.metadata.integer("n_layers_\(side)").flatMap {
+            (1...Site.layerLimit).contains($0) ? $0 : nil
+        }
         sourceSize = "d_\(side)"
     }
 
@@ -70,7 +75,7 @@ struct TransferEnds {
             (found, named) = (site, "site")
         } else {
             do {
-                found = try Site(of: old, what)
+                found = try Site(of: old, what, nLayers: nLayers)
             } catch SutureError.invalidArgument(let message) {
                 throw SutureError.invalidArgument("\(message), or the site that it comes from said by site")
             }

@@ -43,7 +43,8 @@ def source(path: Path, layer: int | None) -> dict[str, Any]:
         return {}
     acts = suture.Activations.open(path)
     only = acts.layers[0] if layer is None and len(acts.layers) == 1 else layer
-    return {"model": acts.metadata.get("model"), "layer": only}
+    known = acts.metadata
+    return {"model": known.get("model"), "layer": only, "n_layers": known.get("n_layers")}
 
 
 def origin(path: Path, layer: int | None) -> dict[str, Any]:
