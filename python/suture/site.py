@@ -157,26 +157,26 @@ def _text(name: str, value: Any) -> None:
         raise ValueError(f"{name} is {value!r}, expected a name")
 
 
-def named_site(name: str, value: Any) -> Site | None:
+def named_site(name: str, value: Any, n_layers: int | None = None) -> Site | None:
     """An argument that is a site, the name of one, or None."""
     if value is None or isinstance(value, Site):
         return value
     if not isinstance(value, str):
         raise TypeError(f"{name} is {value!r}, expected a suture.Site, or the name of a stream")
     try:
-        return Site.parse(value)
+        return Site.parse(value, n_layers=n_layers)
     except ValueError as error:
         raise ValueError(f"{name}{str(error).removeprefix('name')}") from None
 
 
-def residual_layer(name: str, value: Any, least: int = 0) -> int:
+def residual_layer(name: str, value: Any, least: int = 0, n_layers: int | None = None) -> int:
     """An argument that says a layer: its number, a `Site`, or a name of the residual stream."""
     if not isinstance(value, (str, Site)):
-        return integer(name, value, least)
-    site = named_site(name, value)
+        return integer(name, value, least, n_layers)
+    site = named_site(name, value, n_layers)
     if site is None or site.stream != "resid_pre" or site.layer is None:
         raise ValueError(f"{name} is {value!r}, expected a layer of the residual stream")
-    return integer(name, site.layer, least)
+    return integer(name, site.layer, least, n_layers)
 
 
 def site_of_activations(acts: Any) -> Site:

@@ -117,6 +117,43 @@ def test_modules_put_out_what_their_names_say(path: str) -> None:
             assert not torch.allclose(ours[3], state[0])
 
 
+def test_paths_of_blocks() -> None:
+    pytest.importorskip("torch")
+    from suture.models._residual import BLOCK_PATHS
+
+    for path in BLOCK_PATHS:
+        assert Site.parse(f"{path}.4") == Site(None, 5), path
+
+
+def test_layers_of_models_by_name(rng: np.random.Generator) -> None:
+    pytest.importorskip("transformers")
+    from suture import models
+
+    model, _, tokenizer = models.tiny_pair()
+    names = ["gpt_neox.layers.0", Site(None, 2), "blocks.2.hook_resid_post", 2]
+    acts = models.extract(model, tokenizer, ["a text", "another"], names)
+    assert acts.layers == (1, 2, 3)
+    one = models.extract(model, tokenizer, ["a text", "another"], "hidden_states.1")
+    np.testing.assert_array_equal(one[1], acts[1])
+    made = suture.SteeringVector(rng.normal(size=acts.d), 2.0, metadata=Site(None, 2).metadata)
+    with models.steer(model, made, Site.of(made), mode="add"):
+        steered = models.extract(model, tokenizer, ["a text", "another"], [2])
+    np.testing.assert_allclose(steered[2], made.apply(acts[2], "add"), atol=1e-5)
+    depth = model.config.num_hidden_layers
+    for bad, words in {
+        f"hidden_states.{depth}": "expected a layer of the residual stream",
+        f"h.{depth}": f"expected a layer of 0 to {depth}",
+        "blocks.1.hook_mlp_out": "expected a layer of the residual stream",
+        "here": "expected a name of the residual stream",
+    }.items():
+        with pytest.raises(ValueError, match=f"layers is .*{words}"):
+            models.extract(model, tokenizer, ["a text"], bad)
+        with pytest.raises(ValueError, match=f"layer is .*{words}"), models.steer(model, made, bad):
+            pass
+    with pytest.raises(ValueError, match=f"layers is {depth + 1}, expected 0 to {depth}"):
+        models.extract(model, tokenizer, ["a text"], Site(None, depth + 1))
+
+
 def test_a_tokens_embedding_is_the_stream_only_without_positions() -> None:
     torch = pytest.importorskip("torch")
     from suture.models._residual import find_blocks, read_layers

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from .._folders import INDEX_TYPES
 from ..activations import Activations
+from ..site import Site
 from ._borrowing import borrowed, stored_parameters
 from ._causality import check_reading
 from ._progress import progress_bar
@@ -35,7 +36,7 @@ class Reading:
     def __init__(
         self,
         model: nn.Module,
-        layers: int | Iterable[int],
+        layers: int | str | Site | Iterable[int | str | Site],
         *,
         dtype: DType,
         batch_size: int,
@@ -45,7 +46,11 @@ class Reading:
         names: tuple[str, str] = ("model", "layers"),
     ) -> None:
         self._blocks = find_blocks(model, names[0])
-        numbers = list(layers) if isinstance(layers, Iterable) else [layers]
+        numbers = (
+            list(layers)
+            if isinstance(layers, Iterable) and not isinstance(layers, str)
+            else [layers]
+        )
         if not numbers:
             raise ValueError(f"{names[1]}: empty, expected at least one layer")
         self.layers = sorted({check_layer(names[1], layer, self._blocks) for layer in numbers})

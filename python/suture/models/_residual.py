@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..site import Site, residual_layer
+
 # Where the block lists of the common families live, relative to the model with its head and to
 # the bare model; tried in this order, before any search.
 BLOCK_PATHS = (
@@ -136,9 +138,11 @@ def _of_the_text(
 
 
 def check_layer(argument: str, layer: Any, blocks: nn.ModuleList) -> int:
-    """A layer number in 0 .. n_layers."""
+    """A layer number in 0 .. n_layers, also by a name of its stream or as a `suture.Site`."""
+    if isinstance(layer, (str, Site)):
+        return residual_layer(argument, layer, n_layers=len(blocks))
     if isinstance(layer, bool) or not hasattr(layer, "__index__"):
-        raise TypeError(f"{argument}: {layer!r}, expected an integer")
+        raise TypeError(f"{argument}: {layer!r}, expected an integer, or a name of the layer")
     number = int(layer.__index__())
     if not 0 <= number <= len(blocks):
         raise ValueError(

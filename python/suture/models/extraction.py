@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ..activations import Activations
+from ..site import Site
 from ._reading import DType, Reading
 from ._shards import find_reusable, new_folder
 from ._tokens import Chunking, build_corpus
@@ -20,7 +21,7 @@ def extract(
     model: nn.Module,
     tokenizer: Any,
     texts_or_token_ids: Any,
-    layers: int | Iterable[int],
+    layers: int | str | Site | Iterable[int | str | Site],
     *,
     batch_size: int = 16,
     context: int | None = None,
@@ -54,7 +55,7 @@ def extract(
             taken off by the attention mask, or by the padding id where no mask is given.
         layers: layer l is the input of block l; 0 to n_layers, where n_layers is the output of
             the last block *before* the final norm (transformers' last `hidden_states` entry is
-            after it).
+            after it). Names of the stream (`"model.layers.3"`) and `suture.Site` do as well.
         batch_size: sequences in a forward pass; results do not depend on it but for rounding.
         context: length of the longest sequence. None: the model's maximum, for texts at most 512.
         chunking: what becomes of texts. "split": a text longer than `context` goes on in a new

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ..activations import Activations
+from ..site import Site
 from ._paired_texts import pair_corpus
 from ._reading import DType, Reading, digest
 from ._shards import find_reusable, new_folder
@@ -25,8 +26,8 @@ def extract_pair(
     model_b: nn.Module,
     tokenizer_b: Any,
     texts: Any,
-    layers_a: int | Iterable[int],
-    layers_b: int | Iterable[int],
+    layers_a: int | str | Site | Iterable[int | str | Site],
+    layers_b: int | str | Site | Iterable[int | str | Site],
     *,
     out: str | Path | None = None,
     strict: bool = False,

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..site import Site
 from ._borrowing import borrowed
 from ._causality import check_reading
 from ._progress import progress_bar
@@ -87,7 +88,7 @@ class SplicedLoss:
 def spliced_loss(
     model: nn.Module,
     sae: Callable[[Any], Any],
-    layer: int,
+    layer: int | str | Site,
     token_ids_or_texts: Any,
     tokenizer: Any = None,
     *,
@@ -109,7 +110,7 @@ def spliced_loss(
     Args:
         model: a transformers causal language model.
         sae: maps (N, d) rows to (N, d) reconstructions; a `suture.SAE` is one.
-        layer: layer l is the input of block l.
+        layer: layer l is the input of block l; also a name of the stream, or a `suture.Site`.
         token_ids_or_texts: held-out texts or token ids, as for `extract`.
         tokenizer: needed for texts; tells the special tokens.
         framework: what `sae` takes and returns: "numpy" float32 arrays, or "torch" tensors in

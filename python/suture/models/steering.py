@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .._arguments import instance, real
 from ..rows import Rows, check_vocabulary
+from ..site import Site
 from ..steering import SteeringVector
 from ._borrowing import borrowed
 from ._passes import Passes
@@ -32,7 +33,7 @@ Mode = Literal["clamp", "add", "ablate"]
 def steer(
     model: nn.Module,
     vector: SteeringVector,
-    layer: int,
+    layer: int | str | Site,
     mode: Mode = "clamp",
     strength: float = 1.0,
     *,
@@ -58,7 +59,8 @@ def steer(
     Args:
         model: a transformers model.
         vector: (d,) of the model's width.
-        layer: layer l is the input of block l; n_layers is the output of the last block.
+        layer: layer l is the input of block l; n_layers is the output of the last block. Also a
+            name of the stream, or a `suture.Site`, such as `suture.Site.of(vector)`.
         mode: see above.
         strength: factor of the vector's `z_mean`.
         rows: which rows are steered. None: all of them, as in the paper, BOS and padding too. A

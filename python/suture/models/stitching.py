@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..site import Site
 from ._borrowing import borrowed
 from ._causality import check_reading
 from ._progress import progress_bar
@@ -97,8 +98,8 @@ def stitched_loss(
     model_a: nn.Module,
     model_b: nn.Module,
     stitch: Any,
-    layer_a: int,
-    layer_b: int,
+    layer_a: int | str | Site,
+    layer_b: int | str | Site,
     token_ids_or_texts: Any,
     tokenizer: Any = None,
     *,
@@ -122,7 +123,8 @@ def stitched_loss(
         model_a, model_b: transformers causal language models.
         stitch: anything with arrays `P_up (dA, dB)`, `b_up (dB,)`, `P_down (dB, dA)` and
             `b_down (dA,)`, such as a `suture.Stitch`; applied in float32.
-        layer_a, layer_b: the layers it joins; layer l is the input of block l.
+        layer_a, layer_b: the layers it joins; layer l is the input of block l. Also names of the
+            streams, or `suture.Site`.
         token_ids_or_texts: held-out texts or token ids, as for `extract`.
         tokenizer: that of both models; needed for texts, tells the special tokens.
         tokenizer_b: B's own tokenizer, to have it checked: texts are then tokenised with both,
