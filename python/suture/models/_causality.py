@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ._residual import (
     ResidualFunction,
+    StreamError,
     check_seen,
     check_shape,
     residual_hooks,
@@ -75,12 +76,12 @@ def _check(
     both = read(padded.to(where), mask.to(where))
     name = type(unwrapped(model)).__name__
     if _difference(alone, both, 1) > _TOLERANCE:
-        raise ValueError(
+        raise StreamError(
             f"model: the {what} of {name} changes with padding, or with what else is in the "
             "batch, expected one that a text alone decides"
         )
     if _difference(alone, both, 0) > _TOLERANCE:
-        raise ValueError(
+        raise StreamError(
             f"model: the {what} of {name} at a token depends on the tokens after it, expected a "
             "causal language model (one that reads in both directions, if only its prompt, gives "
             "a token other rows in every length of the text)"
@@ -98,7 +99,7 @@ def _streams(
         def function(stream: Tensor) -> None:
             check_shape(stream, shape, layer, blocks)
             if layer in seen and layer in layers:
-                raise ValueError(
+                raise StreamError(
                     f"layers: {layer}: {type(unwrapped(model)).__name__} runs block "
                     f"{min(layer, len(blocks) - 1)} more than once in a forward pass, so that "
                     "its number names several streams, expected a block that runs once"
@@ -116,12 +117,12 @@ def _streams(
 def _tried(model: nn.Module, ids: Tensor, mask: Tensor) -> Any:
     try:
         return run(model, ids, mask)
-    except TypeError as error:
-        if "argument" not in str(error):
-            raise
-        raise ValueError(
-            f"model: {type(unwrapped(model)).__name__} cannot be run on token ids and an attention "
-            f"mask alone ({error}), expected a causal language model"
+    except StreamError:
+        raise
+    except (TypeError, ValueError, LookupError, AttributeError, NotImplementedError) as error:
+        raise StreamError(
+            f"model: {type(unwrapped(model)).__name__} fails on token ids and an attention mask "
+            f"({type(error).__name__}: {error}), expected a causal language model of text"
         ) from error
 
 

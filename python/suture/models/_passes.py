@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..rows import Rows
-from ._residual import check_seen, find_blocks, unwrapped
+from ._residual import StreamError, check_seen, find_blocks, unwrapped
 
 # By which names models take what they keep between the passes of a generation.
 CACHES = ("past_key_values", "cache_params", "past_buckets_states", "mems", "state")
@@ -41,6 +41,8 @@ class Passes:
         self._ids: Tensor | None = None
         self._mask: Any = None
         self._past: int | None = 0
+        # Tokens of the passes since the last prompt began.
+        self._held = 0
         # Of the prompt that a generation goes on from, and of the last pass over whole sequences.
         self._prompt: Tensor | None = None
         self._prompt_length = 0
@@ -71,10 +73,12 @@ class Passes:
         if rows is None:
             return None
         shape = (stream.shape[0], stream.shape[1])
+        past = self._past_length(shape)
+        self._held = past + shape[1]
         kept = self._by_id(shape, stream.device)
         if rows.skip_positions:
-            kept &= self._positions(shape).to(stream.device) >= rows.skip_positions
-        began = self._follow(shape)
+            kept &= self._positions(shape, past).to(stream.device) >= rows.skip_positions
+        began = self._follow(shape, past)
         if rows.positions == "last":
             kept = self._from_last(kept, shape, began)
         elif rows.positions == "generated":
@@ -131,7 +135,7 @@ class Passes:
         if self._ids is None or tuple(self._ids.shape) != shape:
             field = "leave_out" if self._rows and self._rows.leave_out else "special"
             given = None if self._ids is None else tuple(self._ids.shape)
-            raise ValueError(
+            raise StreamError(
                 f"rows.{field}: the token ids of this pass are "
                 f"{'not known' if given is None else f'of shape {given}'}, expected {shape}: run "
                 "the model on input_ids, not on inputs_embeds, or steer with rows that ask for no "
@@ -142,13 +146,11 @@ class Passes:
     def _past_length(self, shape: tuple[int, int]) -> int:
         if self._past is not None:
             return self._past
-        # A cache that does not say how much it holds: the attention mask covers it as well.
+        # A cache that does not say how much it holds. The attention mask covers it as well; where
+        # there is none, as of recurrent models, one token is what comes after the last pass.
         if isinstance(self._mask, Tensor) and self._mask.ndim == 2:
             return max(0, int(self._mask.shape[1]) - shape[1])
-        raise ValueError(
-            "rows: the cache of this pass does not say how many tokens it holds, and there is no "
-            "attention mask (batch, position) that does, expected one of them"
-        )
+        return self._held if shape[1] == 1 else 0
 
     def _real(self, shape: tuple[int, int]) -> Tensor | None:
         """(batch, position) truth values where the mask says what is padding; None: it does not."""
@@ -157,28 +159,26 @@ class Passes:
             return None
         return mask[:, -shape[1] :] != 0
 
-    def _positions(self, shape: tuple[int, int]) -> Tensor:
+    def _positions(self, shape: tuple[int, int], past: int) -> Tensor:
         """The position of every row in its own sequence, padding on the left not counted."""
-        past = self._past_length(shape)
         mask = self._mask
         if mask is None:
             return past + torch.arange(shape[1])[None].expand(shape)
         if isinstance(mask, Tensor) and mask.ndim == 2 and mask.shape[1] >= past + shape[1]:
             whole = (mask != 0).long().cumsum(dim=1) - 1
             return whole[:, past : past + shape[1]]
-        raise ValueError(
+        raise StreamError(
             "rows.skip_positions: the attention mask of this pass is "
             f"{_described(mask)}, expected (batch, position) over all {past + shape[1]} tokens"
         )
 
-    def _follow(self, shape: tuple[int, int]) -> int:
+    def _follow(self, shape: tuple[int, int], past: int) -> int:
         """From which column on the rows of this pass were generated."""
         if self._rows is None or (self._rows.positions == "all" and self._rows.norm_bound is None):
             return shape[1]
-        past = self._past_length(shape)
         if past > 0:
             if shape[1] > 1 and self._rows.positions != "all":
-                raise ValueError(
+                raise StreamError(
                     f"rows.positions: {self._rows.positions!r}, and {shape[1]} tokens come in one "
                     f"pass after {past} in the cache: it cannot be told whether they are a prompt "
                     "or were generated, expected 'all', or no cache to begin with"
@@ -198,7 +198,7 @@ class Passes:
             return False
         if self._ids is None or self._prompt is None:
             if self._rows is not None and self._rows.positions != "all":
-                raise ValueError(
+                raise StreamError(
                     f"rows.positions: {self._rows.positions!r}, and passes without token ids and "
                     "without a cache: it cannot be told what was generated, expected input_ids"
                 )
@@ -211,7 +211,7 @@ class Passes:
         if began and self._mask is not None:
             real = self._real(shape)
             if real is None or tuple(real.shape) != shape:
-                raise ValueError(
+                raise StreamError(
                     f"rows.positions: 'last', and the attention mask is {_described(self._mask)}, "
                     "expected (batch, position)"
                 )

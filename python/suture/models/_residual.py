@@ -42,7 +42,14 @@ OTHER_STREAMS = {
     "XLNetLayer": "reads in both directions, with a second stream for the words to predict",
 }
 
+# In the names of stacks that read something else than text.
+OTHER_SENSES = ("vision", "visual", "image", "audio")
+
 ResidualFunction = Callable[[Tensor], "Tensor | None"]
+
+
+class StreamError(ValueError):
+    """What a model was found to be, while it ran, that its streams cannot be used; in words."""
 
 
 class _SeenEnoughError(Exception):
@@ -94,11 +101,13 @@ def find_blocks(model: nn.Module, argument: str = "model") -> nn.ModuleList:
     for reason in several_streams(model, config):
         raise ValueError(f"{argument}: {name} {reason}, expected one residual stream, the text's")
     count = getattr(config, "num_hidden_layers", None)
+    # LongCat counts two layers in each of its blocks.
+    counts = {count, getattr(config, "num_layers", None)}
     for path in BLOCK_PATHS:
         found: Any = model
         for part in path.split("."):
             found = getattr(found, part, None)
-        if isinstance(found, nn.ModuleList) and count in (None, len(found)):
+        if isinstance(found, nn.ModuleList) and (count is None or len(found) in counts):
             return found
     lists = {n: m for n, m in model.named_modules() if isinstance(m, nn.ModuleList)}
     fitting = [name for name, module in lists.items() if count is not None and len(module) == count]
@@ -128,13 +137,15 @@ def several_streams(model: nn.Module, config: Any) -> Iterator[str]:
 def _of_the_text(
     model: nn.Module, lists: Mapping[str, nn.ModuleList], fitting: Sequence[str]
 ) -> list[str]:
-    """Of several module lists, those of the part that the model itself calls its decoder."""
+    """Of several module lists, those of the part that the model itself calls its decoder, or else
+    those that are not named after another sense."""
     find: Any = getattr(model, "get_decoder", None)
     decoder = find() if callable(find) else None
-    if not isinstance(decoder, nn.Module) or decoder is model:
-        return list(fitting)
-    parts = {id(module) for module in decoder.modules()}
-    return [name for name in fitting if id(lists[name]) in parts]
+    parts = {id(module) for module in decoder.modules()} if isinstance(decoder, nn.Module) else ()
+    inside = [name for name in fitting if id(lists[name]) in parts]
+    if 0 < len(inside) < len(fitting):
+        return inside
+    return [name for name in fitting if not any(sense in name for sense in OTHER_SENSES)]
 
 
 def check_layer(argument: str, layer: Any, blocks: nn.ModuleList) -> int:
@@ -227,7 +238,7 @@ def _checked(stream: Any, layer: int, block: nn.Module) -> Tensor:
         return stream
     found = f"shape {tuple(stream.shape)}" if isinstance(stream, Tensor) else type(stream).__name__
     many = isinstance(stream, Tensor) and stream.ndim == 4
-    raise ValueError(
+    raise StreamError(
         f"model: the stream before layer {layer} ({type(unwrapped(block)).__name__}) is {found}, "
         "expected one residual stream (batch, position, d)"
         + (": this model keeps several side by side" if many else "")
@@ -286,7 +297,7 @@ def read_layers(
             if not torch.isfinite(rows).all():
                 row = int((~torch.isfinite(rows)).any(dim=1).nonzero()[0])
                 sequence, position = (int(place[row]) for place in kept.nonzero(as_tuple=True))
-                raise ValueError(
+                raise StreamError(
                     f"model: the residual stream before layer {layer} is not finite at position "
                     f"{position}, token {int(ids[sequence, position])}, expected finite values"
                 )
@@ -309,7 +320,7 @@ def check_shape(stream: Tensor, shape: tuple[int, ...], layer: int, blocks: nn.M
     """Refuses a residual stream that is not the one of these sequences."""
     if stream.shape != shape:
         block = unwrapped(blocks[min(layer, len(blocks) - 1)])
-        raise ValueError(
+        raise StreamError(
             f"model: the stream before layer {layer} ({type(block).__name__}) has shape "
             f"{tuple(stream.shape)}, expected {shape}, (batch, position, d): it cannot be told "
             "which of its rows belongs to which token"
@@ -324,7 +335,7 @@ def check_seen(
     if missing:
         layer = missing[0]
         block = unwrapped(blocks[min(layer, len(blocks) - 1)])
-        raise ValueError(
+        raise StreamError(
             f"{argument}: {', '.join(map(str, missing))}: a forward pass over text does not run "
             f"{type(block).__name__}, block {min(layer, len(blocks) - 1)}, so that nothing can be "
             "read or changed there; the stream is the same before the next block that does run"
