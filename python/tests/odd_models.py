@@ -103,6 +103,21 @@ def _cpmant() -> Any:
     )  # fmt: skip
 
 
+def _blip() -> Any:
+    text = {name: size for name, size in SIZES.items() if name != "head_dim"}
+    return transformers.BlipConfig(
+        text_config=text | {"encoder_hidden_size": WIDTH, "projection_dim": WIDTH},
+        vision_config=VISION, projection_dim=WIDTH,
+    )  # fmt: skip
+
+
+def _t5() -> Any:
+    return transformers.T5Config(
+        vocab_size=VOCABULARY, d_model=WIDTH, d_kv=8, d_ff=32, num_layers=BLOCKS, num_heads=2,
+        decoder_start_token_id=0,
+    )  # fmt: skip
+
+
 def _xlnet() -> Any:
     return transformers.XLNetConfig(
         vocab_size=VOCABULARY, d_model=WIDTH, n_layer=BLOCKS, n_head=2, d_inner=32,
@@ -124,6 +139,8 @@ MAKERS: dict[str, tuple[str, Any]] = {
     "reformer": ("ReformerModelWithLMHead", _reformer),
     "prophetnet": ("ProphetNetForCausalLM", _prophetnet),
     "cpmant": ("CpmAntForCausalLM", _cpmant),
+    "blip": ("BlipForConditionalGeneration", _blip),
+    "t5": ("T5ForConditionalGeneration", _t5),
     "xlnet": ("XLNetLMHeadModel", _xlnet),
     "bert": ("BertLMHeadModel", lambda: _bert(False)),
     "bert decoder": ("BertLMHeadModel", lambda: _bert(True)),

@@ -167,6 +167,8 @@ def test_streams_of_unknown_kinds_are_refused_when_they_run(ids: list[list[int]]
             self.kind = kind
 
         def forward(self, input_ids: Any, attention_mask: Any, use_cache: bool) -> Any:
+            if self.kind == "blind":
+                raise ValueError("an image, please")
             x = self.embed(input_ids)
             forms = {"two": x.expand(2, *x.shape), "turned": x.transpose(0, 1), "broken": x / 0}
             x = forms.get(self.kind, input_ids if self.kind == "ids" else x)
@@ -180,6 +182,7 @@ def test_streams_of_unknown_kinds_are_refused_when_they_run(ids: list[list[int]]
         "turned": r"\(Block\) has shape \(5, 1, 8\), expected \(1, 5, 8\)",
         "twice": "layers: 1: Model runs block 1 more than once",
         "broken": "before layer 1 is not finite",
+        "blind": r"Model fails on token ids and an attention mask \(ValueError: an image, please",
         "ids": r"\(Block\) is shape \(1, 5\)",
     }.items():
         with pytest.raises(ValueError, match=words):

@@ -13,6 +13,8 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+import architectures  # noqa: E402
+
 import suture  # noqa: E402
 from suture.models import extract, generate, steer, tiny_pair  # noqa: E402
 from suture.models._residual import find_blocks  # noqa: E402
@@ -172,6 +174,32 @@ def test_generation_is_the_same_with_and_without_a_cache(
     assert made[0].sequences.tolist() == made[1].sequences.tolist()
     for one, other in zip(made[0].logits, made[1].logits, strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["mamba", "rwkv", "recurrent_gemma"])
+@pytest.mark.parametrize("positions", ["last", "generated"])
+def test_recurrent_caches(kind: str, positions: Any) -> None:
+    """Some do not say how many tokens they hold, and their models are given no mask with them."""
+    model = architectures.build(kind)
+    vector = suture.SteeringVector(np.eye(architectures.WIDTH)[3], z_mean=25.0)
+    rows = suture.Rows(positions=positions, special=True, norm_bound=None, skip_positions=1)
+    made, ids = [], ids_of([5, 6, 7, 8])
+    for use_cache in (True, False):
+        found = steered(
+            model, vector, rows,
+            lambda use=use_cache: made.append(
+                model.generate(
+                    ids, attention_mask=torch.ones_like(ids), max_new_tokens=4, min_new_tokens=4,
+                    use_cache=use, return_dict_in_generate=True, **GREEDY,
+                )
+            ),
+        )  # fmt: skip
+        width = [1, 1, 1] if use_cache else [5, 6, 7]
+        assert [len(one[0]) for one in found[1:]] == width
+        assert all(one[0][-1] == 1 for one in found[1:])
+        assert found[0][0] == ([0, 0, 0, 1] if positions == "last" else [0, 0, 0, 0])
+    for one, other in zip(made[0].logits, made[1].logits, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
 
 
 def test_beams_without_a_cache(model: Any, vector: suture.SteeringVector) -> None:
