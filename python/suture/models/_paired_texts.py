@@ -39,7 +39,8 @@ class PairedCorpus:
     a, b: their masks have the paired rows, as many in window i of both, in order; counted_a,
     counted_b: rows that would count alone; one_to_one: pairs whose tokens also begin at one place;
     skipped: stretches of text left out because no end is shared within a context;
-    without_pairs: texts with tokens but without a pair.
+    without_pairs: texts with tokens but without a pair; identical: both tokenizers read all texts
+    as the same tokens, of which the same are special.
     """
 
     a: Corpus
@@ -50,6 +51,7 @@ class PairedCorpus:
     one_to_one: int
     skipped: int
     without_pairs: int
+    identical: bool
 
     def shares(self) -> dict[str, Any]:
         """For metadata."""
@@ -195,13 +197,15 @@ def pair_corpus(
     if kind != "texts":
         raise TypeError(f"{argument}: token ids, expected texts: the tokenizers read them")
     pairs = single = skipped = without = texts = 0
+    identical = a.special_ids == b.special_ids
     copies = itertools.tee(items)
     readings = (side.reader.read(copy) for side, copy in zip(sides, copies, strict=True))
     for number, (one, two) in enumerate(zip(*readings, strict=True)):
         texts = number + 1
         for side, tokens in zip(sides, (one, two), strict=True):
             side.note_unreadable(tokens, number)
-        same = alike and np.array_equal(one.ids, two.ids)
+        same = alike and bool(np.array_equal(one.ids, two.ids))
+        identical = identical and same
         before, single_before = pairs, single
         cuts = _Cutter(one, two, a.body, b.body, same)
         for part_a, part_b in cuts.windows(chunking):
@@ -250,7 +254,15 @@ def pair_corpus(
                 stacklevel=3,
             )
     return PairedCorpus(
-        a.corpus(texts), b.corpus(texts), pairs, a.counted, b.counted, single, skipped, without
+        a.corpus(texts),
+        b.corpus(texts),
+        pairs,
+        a.counted,
+        b.counted,
+        single,
+        skipped,
+        without,
+        identical,
     )
 
 

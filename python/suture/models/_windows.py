@@ -144,7 +144,7 @@ def bos_head(tokenizer: Any, prepend_bos: bool | None, argument: str) -> list[in
     return [int(bos)] if bos is not None and prepend_bos is not False else []
 
 
-def with_head(ids: Ids, head: list[int], prepend_bos: bool | None) -> list[int]:
+def head_before(ids: Any, head: list[int], prepend_bos: bool | None) -> list[int]:
     """The head that `ids` get: none where they begin with it, unless it is insisted on."""
     return [] if head and prepend_bos is None and len(ids) and ids[0] == head[0] else head
 
@@ -154,7 +154,7 @@ def window_of(
 ) -> Window:
     """Part of a text's tokens as a sequence."""
     ids = tokens.ids[part]
-    extra = with_head(ids, head, prepend_bos)
+    extra = head_before(ids, head, prepend_bos)
     before = tokens.ends[: part.start]
     known = before[before >= 0]
     # All tokens before have been read when the last of them ends.
@@ -190,7 +190,7 @@ def _packed(
     pending: list[Ids] = []  # (4, n): ids, text, begins, ends
 
     def cut(stream: Ids) -> Window:
-        extra = with_head(stream[0], head, prepend_bos)
+        extra = head_before(stream[0], head, prepend_bos)
         lead = np.array([[*extra], stream[1, : len(extra)], [-1] * len(extra), [-1] * len(extra)])
         ids, text, begins, ends = np.concatenate([lead.astype(np.int64), stream], axis=1)
         return Window(ids, text, begins, ends)

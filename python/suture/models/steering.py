@@ -26,6 +26,7 @@ from ._residual import (
     text_config,
 )
 from ._tokens import check_count, longest_context, special_ids_of
+from ._windows import bos_head, head_before
 
 Mode = Literal["clamp", "add", "ablate"]
 
@@ -169,14 +170,15 @@ def generate(
     top_p: float = 1.0,
     batch_size: int = 32,
     seed: int = 0,
+    prepend_bos: bool | None = None,
     progress: bool | None = None,
     device: str | torch.device | None = None,
 ) -> list[str]:
     """What a causal language model writes after each prompt, without the prompt.
 
-    Prompts begin with BOS where the tokenizer has one, and are padded on the left. The same call
-    gives the same texts: sampling has a seed of its own for each batch, and torch's random state is
-    left alone. Use it within `steer` to see what a vector does.
+    Prompts begin with BOS where the tokenizer has one, once, and are padded on the left. The same
+    call gives the same texts: sampling has a seed of its own for each batch, and torch's random
+    state is left alone. Use it within `steer` to see what a vector does.
 
     Args:
         model: a transformers causal language model.
@@ -188,6 +190,9 @@ def generate(
         top_p: sample from the likeliest tokens that have this probability together.
         batch_size: prompts in a forward pass. Sampled texts depend on it.
         seed: of the sampling.
+        prepend_bos: begin prompts with BOS. None: if the tokenizer has a BOS and the prompt does
+            not begin with that token already, as a rendered chat template does; True: in any
+            case; False: never.
         progress: a bar on stderr; None: only when it takes more than two seconds.
         device: run there, and move the model back afterwards. None: where the model is.
 
@@ -224,7 +229,7 @@ def generate(
     check_count("seed", seed, 0)
     warmth = real("temperature", temperature)
     nucleus = real("top_p", top_p, above=True, most=1.0)
-    sequences = _prompt_ids(tokenizer, prompts)
+    sequences = _prompt_ids(tokenizer, prompts, prepend_bos)
     longest = longest_context(None, [model])
     for number, ids in enumerate(sequences):
         if longest and len(ids) + max_new_tokens > longest:
@@ -262,7 +267,7 @@ def generate(
     return texts
 
 
-def _prompt_ids(tokenizer: Any, prompts: Any) -> list[list[int]]:
+def _prompt_ids(tokenizer: Any, prompts: Any, prepend_bos: bool | None) -> list[list[int]]:
     if isinstance(prompts, str) or not isinstance(prompts, Sequence):
         raise TypeError(f"prompts: {type(prompts).__name__}, expected a list of texts")
     if not prompts:
@@ -270,16 +275,16 @@ def _prompt_ids(tokenizer: Any, prompts: Any) -> list[list[int]]:
     for number, prompt in enumerate(prompts):
         if not isinstance(prompt, str):
             raise TypeError(f"prompts[{number}]: {type(prompt).__name__}, expected a text")
-    bos = getattr(tokenizer, "bos_token_id", None)
-    head = [] if bos is None else [int(bos)]
+    head = bos_head(tokenizer, prepend_bos, "prompts")
     found = [
-        head + list(ids) for ids in tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
+        [*head_before(ids, head, prepend_bos), *ids]
+        for ids in tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
     ]
     for number, ids in enumerate(found):
         if not ids:
             raise ValueError(
                 f"prompts[{number}]: {prompts[number]!r} has no tokens, expected at least one, for "
-                "the tokenizer has no BOS"
+                "the tokenizer has no BOS, or prepend_bos is False"
             )
     return found
 

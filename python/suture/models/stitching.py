@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..site import Site
 from ._borrowing import borrowed
 from ._causality import check_reading
+from ._paired_texts import pair_corpus
 from ._progress import progress_bar
 from ._residual import (
     check_layer,
@@ -25,6 +26,7 @@ from ._residual import (
     stream_width,
 )
 from ._tokens import Batch, Chunking, Corpus, batches, build_corpus, check_count
+from ._windows import kind_of
 from .losses import LossSum
 
 SpecialRows = Literal["own", "stitch"]
@@ -41,7 +43,8 @@ _PATHS = {  # field: (label, the model that finishes)
 
 @dataclass(frozen=True)
 class StitchedLoss:
-    """Mean next-token losses in nats over the same `tokens` predictions (Table 1).
+    """Mean next-token losses in nats (Table 1). Every path that one model finishes counts the same
+    predictions, those from rows that a stitch maps: `tokens` of A's, `tokens_b` of B's.
 
     `a_to_b` runs A up to `layer_a`, maps up, and finishes in B from `layer_b`; `a_to_b_to_a` maps
     A's rows up and down again. `relative` compares each with the model that finishes.
@@ -62,6 +65,11 @@ class StitchedLoss:
     layer_a: int
     layer_b: int
     special: SpecialRows
+    #: B's predictions; as many as A's where the tokenizers are the same.
+    tokens_b: int | None = None
+    #: Share of each model's rows that are replaced in the other's paths: those at shared ends.
+    share_a: float = 1.0
+    share_b: float = 1.0
 
     @property
     def relative(self) -> dict[str, float]:
@@ -78,6 +86,9 @@ class StitchedLoss:
             **{field: getattr(self, field) for field in _PATHS},
             "relative": self.relative,
             "tokens": self.tokens,
+            "tokens_b": self.tokens if self.tokens_b is None else self.tokens_b,
+            "share_a": self.share_a,
+            "share_b": self.share_b,
             "layer_a": self.layer_a,
             "layer_b": self.layer_b,
             "special": self.special,
@@ -85,6 +96,11 @@ class StitchedLoss:
 
     def __str__(self) -> str:
         head = f"next-token loss, {self.tokens:,} predictions; A.{self.layer_a}, B.{self.layer_b}"
+        if self.share_a < 1 or self.share_b < 1:
+            head += (
+                f"\nreplaced at shared ends: {100 * self.share_a:.1f} % of A's rows, "
+                f"{100 * self.share_b:.1f} % of B's"
+            )
         lines = [head, f"{'path':8}{'loss':>9}{'change':>10}"]
         for field, (label, finish) in _PATHS.items():
             line = f"{label:8}{getattr(self, field):9.4f}"
@@ -114,10 +130,12 @@ def stitched_loss(
     progress: bool | None = None,
     device: str | torch.device | None = None,
 ) -> StitchedLoss:
-    """The six losses of Table 1 for a stitch between two models that share a tokenizer.
+    """The six losses of Table 1 for a stitch between two models.
 
     Every path predicts the same tokens from the same positions: text tokens with a next token,
-    no special tokens, not the first `skip_positions`.
+    no special tokens, not the first `skip_positions`. With two tokenizers these are the last tokens
+    at places of the text where a token of either ends, as in `extract_pair`: there rows are
+    replaced, all others keep the finishing model's own, and each model predicts its own next token.
 
     Args:
         model_a, model_b: transformers causal language models.
@@ -127,8 +145,8 @@ def stitched_loss(
             streams, or `suture.Site`.
         token_ids_or_texts: held-out texts or token ids, as for `extract`.
         tokenizer: that of both models; needed for texts, tells the special tokens.
-        tokenizer_b: B's own tokenizer, to have it checked: texts are then tokenised with both,
-            and the pair is refused when any token id differs.
+        tokenizer_b: B's own tokenizer, where it may be another: texts are read with both. Of a
+            tokenizer that cannot tell which part of a text a token is, all tokens must be equal.
         special: what the finishing model gets at special tokens and at the first
             `skip_positions`, where the stitch was not fitted. "own": its own residual there,
             which it would have computed itself on these tokens, so that only fitted rows are
@@ -165,7 +183,31 @@ def stitched_loss(
         )
     maps = _maps(stitch, model_a, model_b)
     if tokenizer_b is not None and isinstance(token_ids_or_texts, Iterator):
-        token_ids_or_texts = list(token_ids_or_texts)  # it is read twice
+        token_ids_or_texts = list(token_ids_or_texts)  # it is read several times
+    pair = None
+    if (
+        tokenizer_b is not None
+        and all(getattr(each, "is_fast", False) for each in (tokenizer, tokenizer_b))
+        and kind_of(token_ids_or_texts, "token_ids_or_texts")[0] == "texts"
+    ):
+        pair = pair_corpus(
+            models,
+            {"a": tokenizer, "b": tokenizer_b},
+            token_ids_or_texts,
+            context=context,
+            chunking=chunking,
+            prepend_bos=prepend_bos,
+            skip_positions=skip_positions,
+            max_tokens=max_tokens,
+            argument="token_ids_or_texts",
+        )
+        if pair.identical:
+            pair, tokenizer_b = None, None
+        elif special != "own":
+            raise ValueError(
+                f"special: {special!r}, expected 'own': the tokenizers differ, and rows that are "
+                "at no shared end have none to take their place"
+            )
 
     def corpus_of(which: Any) -> Corpus:
         return build_corpus(
@@ -180,9 +222,12 @@ def stitched_loss(
             argument="token_ids_or_texts",
         )
 
-    corpus = corpus_of(tokenizer)
-    if tokenizer_b is not None:
-        _check_same(corpus, corpus_of(tokenizer_b))
+    if pair is not None:
+        corpora = {"a": pair.a, "b": pair.b}
+    else:
+        corpora = dict.fromkeys("ab", corpus_of(tokenizer))
+        if tokenizer_b is not None:
+            _check_same(corpora["a"], corpus_of(tokenizer_b))
     sums = {field: LossSum(label) for field, (label, _) in _PATHS.items()}
 
     def finish(field: str, which: str, rows: Tensor, at: Tensor, batch: Batch) -> None:
@@ -193,14 +238,14 @@ def stitched_loss(
     with (
         borrowed(model_a, device) as device_a,
         borrowed(model_b, device) as device_b,
-        progress_bar(len(corpus.sequences), "stitched loss", progress) as bar,
+        progress_bar(len(corpora["a"].windows), "stitched loss", progress) as bar,
     ):
         for which, where in (("a", device_a), ("b", device_b)):
-            sequences = corpus.sequences
+            sequences = corpora[which].sequences
             check_reading(models[which], blocks[which], [layers[which]], sequences, where)
         for in_a, in_b in zip(
-            batches(corpus, batch_size, device_a),
-            batches(corpus, batch_size, device_b),
+            batches(corpora["a"], batch_size, device_a),
+            batches(corpora["b"], batch_size, device_b),
             strict=True,
         ):
             rows: dict[str, Tensor] = {}
@@ -221,6 +266,9 @@ def stitched_loss(
         layer_a=layers["a"],
         layer_b=layers["b"],
         special=special,
+        tokens_b=sums["b"].count,
+        share_a=pair.pairs / pair.counted_a if pair else 1.0,
+        share_b=pair.pairs / pair.counted_b if pair else 1.0,
     )
 
 
