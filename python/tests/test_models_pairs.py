@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import warnings
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,7 @@ transformers = pytest.importorskip("transformers")
 from tokenizers_zoo import KINDS, TEXTS, tokenizer  # noqa: E402
 
 import suture  # noqa: E402
+from suture.cli import main  # noqa: E402
 from suture.models import extract, extract_pair, tiny_pair  # noqa: E402
 
 ALL = list(TEXTS.values())
@@ -392,6 +394,51 @@ def test_generate_puts_bos_once() -> None:
                 assert seen[0][0].count(0) == length - 2
     finally:
         handle.remove()
+
+
+@pytest.mark.filterwarnings("ignore::suture.SutureWarning")
+def test_command_line(tmp_path: Path, capsys: Any) -> None:
+    kinds = ("byte-level BPE", "Unigram")
+    for name, kind, width in (("one", kinds[0], 16), ("two", kinds[1], 24)):
+        model(kind, width).save_pretrained(tmp_path / name)
+        tokenizer(kind).save_pretrained(tmp_path / name)
+    (tmp_path / "texts.jsonl").write_text(
+        "".join(json.dumps({"text": text}) + "\n" for text in ALL), "utf-8"
+    )
+    one, two, texts = (str(tmp_path / name) for name in ("one", "two", "texts.jsonl"))
+
+    def run(*arguments: str | Path) -> Any:
+        assert main([*map(str, arguments), "--quiet", "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    pair_of = run(
+        "extract", one, texts, "--layers", "1", "--with", two, "--with-layers", "1", "2",
+        "--out", tmp_path / "pair",
+    )  # fmt: skip
+    assert 0 < pair_of["pairing"]["kept_b"] <= 1
+    fitted = run(
+        "fit", tmp_path / "pair/a", tmp_path / "pair/b", "--layer-b", "2", "--ridge", "1e-3",
+        "--out", tmp_path / "stitch",
+    )  # fmt: skip
+    assert "pairing" not in fitted
+    assert fitted["after"]["tokens"] == pair_of["tokens"]
+    # Extracted one by one, they are aligned when they are fitted.
+    run("extract", one, texts, "--layers", "1", "--out", tmp_path / "a")
+    run("extract", two, texts, "--layers", "1", "2", "--out", tmp_path / "b", "--bos", "always")
+    again = run(
+        "fit", tmp_path / "a", tmp_path / "b", "--layer-b", "2", "--ridge", "1e-3",
+        "--held-a", tmp_path / "a", "--held-b", tmp_path / "b", "--out", tmp_path / "other",
+    )  # fmt: skip
+    assert again["pairing"]["pairs"] == again["held_out"]["tokens"] == pair_of["tokens"]
+    assert again["after"]["up"] == pytest.approx(fitted["after"]["up"], rel=1e-3)
+    told = run("evaluate", tmp_path / "stitch", tmp_path / "a", tmp_path / "b", "--layer", "1", "2")
+    assert told["pairing"]["pairs"] == told["tokens"]
+    for arguments, word in (
+        (["--with", two], "with-layers"),
+        (["--strict"], "strict"),
+    ):
+        assert main(["extract", one, texts, "--layers", "1", "--out", one, *arguments]) == 1
+        assert word in capsys.readouterr().err
 
 
 def test_bos_once() -> None:

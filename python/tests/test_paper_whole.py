@@ -147,7 +147,7 @@ def test_what_fails_leaves_nothing_half_done(tmp_path: Path, monkeypatch: Any) -
 
 
 def test_a_label_for_each_text(tmp_path: Path, capsys: Any) -> None:
-    """Texts that are longer than a sequence: extracted as one each, each has its label."""
+    """Texts that are longer than a sequence: each has its label, however it was cut."""
     small, *_ = save_models(tmp_path)
     texts = [{"text": word * (1 + 9 * (number % 3))} for number, word in enumerate(["abcd "] * 12)]
     save_records(tmp_path / "texts.jsonl", texts)
@@ -156,9 +156,11 @@ def test_a_label_for_each_text(tmp_path: Path, capsys: Any) -> None:
     extract += ["--context", "16", "--out", str(tmp_path / "acts")]
     probe = ["probe", str(tmp_path / "acts"), str(tmp_path / "labels.txt"), "--pool", "--quiet"]
     assert main(extract) == 0
+    for more in ([], ["--overwrite", "--chunking", "truncate"]):
+        assert main([*extract, *more]) == 0
+        capsys.readouterr()
+        assert main([*probe, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["classes"] == ["no", "yes"]
+    (tmp_path / "labels.txt").write_text("yes\nno\n" * 7, "utf-8")
     assert main(probe) == 1
     assert "labels" in capsys.readouterr().err
-    assert main([*extract, "--overwrite", "--chunking", "truncate"]) == 0
-    capsys.readouterr()
-    assert main([*probe, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["classes"] == ["no", "yes"]

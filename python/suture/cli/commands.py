@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import suture
-from suture.cli import analysis, experiments, inputs, probing, steering, training
+from suture.cli import analysis, experiments, extraction, inputs, probing, steering, training
 from suture.cli.experiments import Command
 
 
@@ -30,60 +30,6 @@ def as_text(result: dict[str, Any], indent: str = "") -> str:
     return "\n".join(lines)
 
 
-# -- extract -------------------------------------------------------------------------------------
-
-
-def _extract_options(parser: ArgumentParser) -> None:
-    parser.add_argument("model", type=Path, help="folder of a Hugging Face model and its tokenizer")
-    parser.add_argument("texts", type=Path, nargs="+", help=".jsonl or text files (.gz, .xz)")
-    parser.add_argument(
-        "--layers",
-        type=inputs.layer,
-        nargs="+",
-        required=True,
-        help="residual stream before these layers",
-    )
-    parser.add_argument("--out", type=Path, required=True, help="folder for the activations")
-    parser.add_argument("--context", type=int, default=128, help="tokens a sequence (128)")
-    parser.add_argument(
-        "--chunking",
-        choices=["split", "pack", "truncate"],
-        default="split",
-        help="long texts go on in a new sequence (split), or end at --context (truncate); "
-        "pack joins short ones",
-    )
-    parser.add_argument("--batch-size", type=int, default=32, help="sequences a batch (32)")
-    parser.add_argument("--max-tokens", type=int, help="stop after this many tokens")
-    parser.add_argument(
-        "--skip-positions", type=int, default=0, help="first positions to leave out"
-    )
-    parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float32")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
-
-
-def _extract(options: Namespace) -> dict[str, Any]:
-    from suture.models.loading import load
-
-    model, tokenizer = load(options.model)
-    acts = suture.models.extract(
-        model,
-        tokenizer,
-        suture.read_texts(*options.texts),
-        options.layers,
-        batch_size=options.batch_size,
-        context=options.context,
-        chunking=options.chunking,
-        dtype=options.dtype,
-        skip_positions=options.skip_positions,
-        max_tokens=options.max_tokens,
-        out=options.out,
-        model_name=options.model.resolve().name,
-        overwrite=options.overwrite,
-        progress=not options.quiet,
-    )
-    return {"out": str(options.out), "tokens": len(acts), "layers": list(acts.layers)}
-
-
 # -- fit -----------------------------------------------------------------------------------------
 
 
@@ -93,7 +39,7 @@ def _layer(text: str) -> int | str:
 
 def _fit_options(parser: ArgumentParser) -> None:
     parser.add_argument("acts_a", type=Path, help="activations of A: .npy, or an extracted folder")
-    parser.add_argument("acts_b", type=Path, help="activations of B on the same tokens")
+    parser.add_argument("acts_b", type=Path, help="activations of B on the same texts")
     parser.add_argument(
         "--layer-a", type=inputs.layer, help="layer of A, where the folder holds several"
     )
@@ -121,13 +67,16 @@ def _fit_options(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="stitch to write (.safetensors)")
 
 
-def _pick_layer(options: Namespace, rows_a: Any) -> tuple[int, dict[str, float]]:
+def _pick_layer(options: Namespace, rows_a: Any, pairs: Any) -> tuple[int, dict[str, float]]:
     acts = suture.Activations.open(options.acts_b)
     candidates = [layer for layer in acts.layers if layer > 0]
     if not candidates:
         raise ValueError(f"acts_b {str(options.acts_b)!r} holds no layer but the embeddings")
     grid = suture.svcca_grid(
-        {0: rows_a}, {layer: acts.shards(layer) for layer in candidates}, progress=not options.quiet
+        {0: rows_a},
+        {layer: acts.shards(layer) for layer in candidates},
+        pairs=pairs,
+        progress=not options.quiet,
     )
     scores = dict(zip(map(str, candidates), grid[0].tolist(), strict=True))
     return candidates[int(np.argmax(grid[0]))], scores
@@ -137,16 +86,20 @@ def _fit(options: Namespace) -> dict[str, Any]:
     if (options.held_a is None) != (options.held_b is None):
         raise ValueError("held-a and held-b go together, expected both or neither")
     result: dict[str, Any] = {}
-    inputs.check_pair(options.acts_a, options.acts_b)
+    pairs = inputs.pairing(options.acts_a, options.acts_b)
+    held_pairs = None
     if options.held_a is not None:
-        inputs.check_pair(options.held_a, options.held_b)
+        held_pairs = inputs.pairing(options.held_a, options.held_b)
+    if pairs is not None:
+        result["pairing"] = inputs.shares(pairs)
     rows_a = inputs.rows(options.acts_a, options.layer_a, "layer-a")
     layer_b = options.layer_b
     if layer_b == "auto":
-        layer_b, result["svcca"] = _pick_layer(options, rows_a)
+        layer_b, result["svcca"] = _pick_layer(options, rows_a, pairs)
     stitch = suture.Stitch.fit(
         rows_a,
         inputs.rows(options.acts_b, layer_b, "layer-b"),
+        pairs=pairs,
         alpha=options.alpha,
         objective=options.objective,
         method=options.method,
@@ -167,6 +120,7 @@ def _fit(options: Namespace) -> dict[str, Any]:
         held_out = stitch.evaluate(
             inputs.rows(options.held_a, options.layer_a, "layer-a"),
             inputs.rows(options.held_b, layer_b, "layer-b"),
+            pairs=held_pairs,
             alpha=options.alpha,
             progress=not options.quiet,
         )
@@ -235,9 +189,10 @@ def _evaluate(options: Namespace) -> dict[str, Any]:
     ]
     if wanted == 1:
         return dict(suture.SAE.load(options.what).evaluate(rows[0], progress=not options.quiet))
-    inputs.check_pair(*options.acts)
+    pairs = inputs.pairing(*options.acts)
     stitch = suture.Stitch.load(options.what)
-    return asdict(stitch.evaluate(*rows, progress=not options.quiet))
+    found = asdict(stitch.evaluate(*rows, pairs=pairs, progress=not options.quiet))
+    return found if pairs is None else found | {"pairing": inputs.shares(pairs)}
 
 
 # -- info ----------------------------------------------------------------------------------------
@@ -316,8 +271,8 @@ def _describe_feature(path: Path) -> dict[str, Any] | None:
 
 COMMANDS: dict[str, Command] = {
     "extract": (
-        _extract_options,
-        _extract,
+        extraction.extract_options,
+        extraction.extract,
         "extract residual-stream activations of a model",
         "suture extract models/small texts.jsonl --layers 2 --max-tokens 500000 --out acts/small",
     ),

@@ -31,10 +31,30 @@ def rows(path: Path, layer: int | None, name: str) -> Any:
     return acts.shards(layer)
 
 
-def check_pair(path_a: Path, path_b: Path) -> None:
-    """Refuses extracted folders whose rows are not the same tokens."""
-    if path_a.is_dir() and path_b.is_dir():
-        suture.check_paired(suture.Activations.open(path_a), suture.Activations.open(path_b))
+def pairing(path_a: Path, path_b: Path) -> suture.Pairing | None:
+    """How the rows of two extracted folders go together: None where row i of both does, else by
+    text and end. What has no tokens (.npy files) is taken as it is."""
+    if not (path_a.is_dir() and path_b.is_dir()):
+        return None
+    a, b = suture.Activations.open(path_a), suture.Activations.open(path_b)
+    try:
+        suture.check_paired(a, b)
+    except ValueError as unpaired:
+        try:
+            return a.pairs_with(b)
+        except ValueError:
+            raise unpaired from None
+    return None
+
+
+def shares(found: suture.Pairing) -> dict[str, Any]:
+    """What is told of a pairing."""
+    return {
+        "pairs": len(found),
+        "kept_a": found.kept_a,
+        "kept_b": found.kept_b,
+        "one_to_one": found.one_to_one,
+    }
 
 
 def source(path: Path, layer: int | None) -> dict[str, Any]:
