@@ -127,9 +127,7 @@ def pool(
     [[0.0, 1.5, 0.5, 0.0]]
     """
     if sample is None and offsets is None and (known := owner_of(X)) is not None:
-        sample = text_numbers(known)
-        if samples is None:
-            samples = known.metadata.get("texts")
+        sample, samples = _texts(known, samples, mask)
     if isinstance(X, SparseCodes):
         owner, count = _owners(len(X), None, sample, offsets, mask, samples)
         with Meter(progress, "pooling", len(X)) as meter, named(codes="X"):
@@ -142,6 +140,21 @@ def pool(
     with Meter(progress, "pooling", rows) as meter, whole_rows("X", shards):
         _core.pool(tuple(shards), owner, count, output(pooled), meter.part())
     return pooled
+
+
+def _texts(acts: Any, samples: Any, mask: Any) -> tuple[npt.NDArray[np.int32], Any]:
+    """The text of each row, and how many texts there are."""
+    numbers = text_numbers(acts)
+    if samples is None:
+        samples = acts.metadata.get("texts")
+    if isinstance(samples, int) and mask is None:
+        empty = np.flatnonzero(np.bincount(numbers, minlength=samples) == 0)
+        if len(empty):
+            raise ValueError(
+                f"X has no token of text {empty[0]} ({len(empty)} such of {samples}), expected at "
+                "least one of each: leave these texts and their labels out"
+            )
+    return numbers, samples
 
 
 def _owners(

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 import suture
-from suture.activations import text_numbers
 from suture.cli import inputs
 
 
@@ -97,8 +96,7 @@ def _samples(path: Path, layer: int | None, pool: bool, name: str) -> Any:
         raise ValueError(
             f"pool needs an extracted folder, which knows its texts, not {str(path)!r}"
         )
-    acts = suture.Activations.open(path)
-    return suture.pool(rows, text_numbers(acts), samples=acts.metadata.get("texts"))
+    return suture.pool(rows)
 
 
 def _same(X: Any, y: Any, path: Path, pool: bool) -> None:

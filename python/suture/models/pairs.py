@@ -132,7 +132,7 @@ def extract_pair(
         return Activations.open(folder / "a"), Activations.open(folder / "b")
     for reading in readings.values():
         reading.check()
-    shares = corpus.shares()
+    shares = corpus.shares() | {"pairs": len(readings["a"].index["token_ids"])}
     tokens = [settings[side]["tokens"] for side in ("a", "b")]
     # Tells rows that belong together from those of another extraction.
     shares["id"] = digest([json.dumps([tokens, strict, max_tokens]).encode()])
