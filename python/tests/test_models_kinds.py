@@ -193,8 +193,10 @@ def test_streams_of_unknown_kinds_are_refused_when_they_run(ids: list[list[int]]
 def test_a_stitch_between_them_is_refused_too(ids: list[list[int]]) -> None:
     eye, zero = np.eye(WIDTH, dtype=np.float32), np.zeros(WIDTH, np.float32)
     stitch = suture.Stitch(eye, zero, eye, zero)
-    with pytest.raises(ValueError, match="does not run Mllama"):
+    with pytest.raises(ValueError, match=r"layer_b: 2: .* does not run Mllama"):
         stitched_loss(build("llava"), build("mllama"), stitch, 1, 2, ids)
+    with pytest.raises(ValueError, match=r"^model_a: .* BertLMHeadModel at a token depends"):
+        stitched_loss(build("bert"), build("llava"), stitch, 1, 2, ids)
 
 
 # -- Folders -----------------------------------------------------------------------------------

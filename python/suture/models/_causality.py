@@ -36,6 +36,7 @@ def check_reading(
     layers: Sequence[int],
     sequences: Sequence[Any],
     where: torch.device,
+    names: tuple[str, str] = ("model", "layers"),
 ) -> None:
     """Runs the first tokens of one sequence and refuses, by name, a model whose rows would mislead.
 
@@ -44,13 +45,18 @@ def check_reading(
     follows them, whatever they are batched with, and however they are padded.
 
     Raises:
-        ValueError: naming the model and what is wrong with it.
+        ValueError: naming the model and what is wrong with it, by the caller's `names`.
     """
 
     def read(ids: Tensor, mask: Tensor) -> dict[int, Tensor]:
         return _streams(model, blocks, layers, ids, mask)
 
-    _check(model, "residual stream", read, sequences, where)
+    try:
+        _check(model, "residual stream", read, sequences, where)
+    except StreamError as error:
+        argument, colon, words = str(error).partition(": ")
+        known = dict(zip(("model", "layers"), names, strict=True))
+        raise StreamError(known.get(argument, argument) + colon + words) from error.__cause__
 
 
 def check_causal(model: nn.Module, sequences: Sequence[Any], where: torch.device) -> None:

@@ -57,7 +57,7 @@ class Reading:
         check_count("batch_size", batch_size, 1)
         if dtype not in get_args(DType):
             raise ValueError(f"dtype: {dtype!r}, expected one of {', '.join(get_args(DType))}")
-        self._model, self._name = model, names[0]
+        self._model, self._name, self._names = model, names[0], names
         self._dtype, self._kind = dtype, getattr(torch, dtype)
         self._batch_size, self._progress, self._device = batch_size, progress, device
         self._width = stream_width(model)
@@ -92,7 +92,9 @@ class Reading:
     def check(self) -> None:
         """Refuses a model whose rows would not be what they seem, before anything is written."""
         with borrowed(self._model, self._device) as where:
-            check_reading(self._model, self._blocks, self.layers, self._corpus.sequences, where)
+            check_reading(
+                self._model, self._blocks, self.layers, self._corpus.sequences, where, self._names
+            )
 
     def to_memory(self, **metadata: Any) -> Activations:
         """One pass; rows stay in memory."""

@@ -249,6 +249,7 @@ def replacing(rows: Tensor, at: Tensor) -> ResidualFunction:
     """Puts `rows` where the (batch, position) mask `at` is true."""
 
     def function(stream: Tensor) -> Tensor:
+        _check_places(stream, at)
         new = stream.clone()
         new[at.to(stream.device)] = rows.to(stream)
         return new
@@ -260,9 +261,18 @@ def recording(into: dict[str, Tensor], name: str, at: Tensor) -> ResidualFunctio
     """Keeps the float32 rows where the (batch, position) mask `at` is true as `into[name]`."""
 
     def function(stream: Tensor) -> None:
+        _check_places(stream, at)
         into[name] = stream[at.to(stream.device)].float()
 
     return function
+
+
+def _check_places(stream: Tensor, at: Tensor) -> None:
+    if stream.shape[:2] != at.shape:
+        raise StreamError(
+            f"model: a residual stream has shape {tuple(stream.shape)}, expected "
+            f"{(*at.shape, stream.shape[2])}, (batch, position, d)"
+        )
 
 
 def run(model: nn.Module, ids: Tensor, mask: Tensor) -> Any:

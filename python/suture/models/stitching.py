@@ -241,8 +241,10 @@ def stitched_loss(
         progress_bar(len(corpora["a"].windows), "stitched loss", progress) as bar,
     ):
         for which, where in (("a", device_a), ("b", device_b)):
-            sequences = corpora[which].sequences
-            check_reading(models[which], blocks[which], [layers[which]], sequences, where)
+            check_reading(
+                models[which], blocks[which], [layers[which]], corpora[which].sequences,
+                where, names=(f"model_{which}", f"layer_{which}"),
+            )  # fmt: skip
         for in_a, in_b in zip(
             batches(corpora["a"], batch_size, device_a),
             batches(corpora["b"], batch_size, device_b),
