@@ -24,10 +24,10 @@ Read = Callable[[Tensor, Tensor], dict[int, Tensor]]
 """Runs a model on (batch, position) ids and mask; gives (batch, position, …) values by number."""
 
 _TOKENS = 16
-# Of the median row, relative to its norm. Rounding in half precision makes up to 2 % in deep
-# models, and tokens that change their expert by it are few; attention to later tokens makes tens
-# of per cent.
-_TOLERANCE = 0.05
+# Of the median row, relative to its norm, by whether numbers are of 32 bits or less. Rounding makes
+# 1e-6 in float32 and 0.016 in bfloat16 in a model of 30 blocks (SmolLM2-135M), tokens that change
+# their expert by it are few, and attention to later tokens makes tens of per cent.
+_TOLERANCE, _HALF_TOLERANCE = 0.05, 0.1
 
 
 def check_reading(
@@ -81,12 +81,14 @@ def _check(
     padded[0], padded[1, :half], mask[1, half:] = ids, ids[:half], 0
     both = read(padded.to(where), mask.to(where))
     name = type(unwrapped(model)).__name__
-    if _difference(alone, both, 1) > _TOLERANCE:
+    half_precision = any(parameter.dtype.itemsize < 4 for parameter in model.parameters())
+    tolerance = _HALF_TOLERANCE if half_precision else _TOLERANCE
+    if _difference(alone, both, 1) > tolerance:
         raise StreamError(
             f"model: the {what} of {name} changes with padding, or with what else is in the "
             "batch, expected one that a text alone decides"
         )
-    if _difference(alone, both, 0) > _TOLERANCE:
+    if _difference(alone, both, 0) > tolerance:
         raise StreamError(
             f"model: the {what} of {name} at a token depends on the tokens after it, expected a "
             "causal language model (one that reads in both directions, if only its prompt, gives "
