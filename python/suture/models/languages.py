@@ -184,6 +184,8 @@ def language_steering(
     records: Sequence[Record],
     prompts: Sequence[str],
     *,
+    tokenizer_b: Any = None,
+    prompts_b: Sequence[str] | None = None,
     source_language: str = "en",
     languages: Sequence[str] | None = None,
     strengths: Sequence[float] = (1.0, 2.0),
@@ -207,13 +209,16 @@ def language_steering(
     as in the paper. Responses that `detect` finds no language in count as not in the language.
 
     Args:
-        model_a, model_b: transformers causal language models with the same tokenizer.
-        tokenizer: theirs.
+        model_a, model_b: transformers causal language models.
+        tokenizer: that of both models, or A's where B has another one.
         stitch: between their layers `layer_a` and `layer_b`.
         layer_a, layer_b: where vectors are fitted and the models steered.
         records: texts as `suture.read_records` gives them: each has "text" and "lang", and where
             pages are to be paired "page".
-        prompts: texts in the source language.
+        prompts: texts in the source language, rendered by a chat template or as they are.
+        tokenizer_b: B's tokenizer; None: that of A.
+        prompts_b: what B is asked, where that is not what A is asked: an instruction model answers
+            best in its chat template, which others do not know. As many as `prompts`.
         languages: to steer to; None: all of the records but the source language.
         strengths: factors of z_mean.
         mode: see `steer`.
@@ -251,19 +256,25 @@ def language_steering(
     texts = _by_language(records, source_language, languages)
     if not len(strengths):
         raise ValueError("strengths: empty, expected at least one")
+    asked = {"a": prompts, "b": prompts if prompts_b is None else prompts_b}
+    if len(asked["b"]) != len(prompts):
+        raise ValueError(
+            f"prompts_b: {len(asked['b'])} prompts, expected {len(prompts)}, as many as prompts"
+        )
+    tokenizers = {"a": tokenizer, "b": tokenizer if tokenizer_b is None else tokenizer_b}
     places = {"a": (model_a, layer_a), "b": (model_b, layer_b)}
 
     def rows(name: str, chosen: list[str]) -> Any:
         model, layer = places[name]
         acts = extract(
-            model, tokenizer, chosen, layer, context=context, max_tokens=max_tokens,
+            model, tokenizers[name], chosen, layer, context=context, max_tokens=max_tokens,
             batch_size=32, progress=progress,
         )  # fmt: skip
         return acts[layer]
 
     def respond(name: str) -> list[str]:
         return generate(
-            places[name][0], tokenizer, prompts, max_new_tokens=max_new_tokens,
+            places[name][0], tokenizers[name], asked[name], max_new_tokens=max_new_tokens,
             min_new_tokens=max_new_tokens, temperature=temperature, batch_size=batch_size,
             seed=seed, progress=progress,
         )  # fmt: skip
@@ -298,7 +309,7 @@ def language_steering(
                         {
                             "kind": kind,
                             "strength": strength,
-                            "prompt": prompts[0],
+                            "prompt": asked[target][0],
                             "response": answers[0],
                             "found": said[0],
                         }

@@ -33,6 +33,8 @@ TREND = 0.5
 NO_STEERING = "Native vectors do not steer here: there is nothing to transfer."
 #: Real texts of each language that langdetect is tried on.
 TRIED = 100
+#: What a model with a chat template is asked, where prompts go through it.
+ASKED = "Continue this text:\n\n{text}"
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class Settings:
     least_pages: int = 10
     #: Of the sampling.
     temperature: float = 1.0
+    #: 1: prompts go through the chat template of a tokenizer that has one; 0: as they are.
+    chat: int = 0
 
     def __post_init__(self) -> None:
         least = {"prompts": 24, "prompt_tokens": 1, "new_tokens": 1, "vector_tokens": 1}
@@ -65,6 +69,8 @@ class Settings:
             raise ValueError(f"strengths is {self.strengths}, expected numbers above 0")
         if not 0 < self.temperature < 100:
             raise ValueError(f"temperature is {self.temperature}, expected a number above 0")
+        if self.chat not in (0, 1):
+            raise ValueError(f"chat is {self.chat}, expected 0 or 1")
 
 
 def run(ground: Ground, settings: Settings) -> dict[str, Any]:
@@ -101,6 +107,10 @@ def _compute(ground: Ground, settings: Settings) -> dict[str, Any]:
             f"{source!r}, expected at least 24 to begin responses with"
         )
     prompts = prompts[: settings.prompts]
+    asked = {
+        name: in_chat(ground.tokenizer(name), prompts) if settings.chat else prompts
+        for name in ("a", "b")
+    }
     found, unsteered = language_steering(
         ground.model("a"),
         ground.model("b"),
@@ -109,7 +119,9 @@ def _compute(ground: Ground, settings: Settings) -> dict[str, Any]:
         ground.layer("a"),
         ground.layer("b"),
         records["fit"],
-        prompts,
+        asked["a"],
+        tokenizer_b=ground.tokenizer("b"),
+        prompts_b=asked["b"],
         source_language=source,
         strengths=settings.strengths,
         max_tokens=settings.vector_tokens,
@@ -145,6 +157,22 @@ def _compute(ground: Ground, settings: Settings) -> dict[str, Any]:
         "real": real,
         "frequency": _frequencies(records["fit"], tokenizer),
     }
+
+
+def in_chat(tokenizer: Any, prompts: list[str], asked: str = ASKED) -> list[str]:
+    """The prompts as a user's messages, where the tokenizer has a template for such."""
+    if not getattr(tokenizer, "chat_template", None):
+        return prompts
+    return [
+        str(
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": asked.format(text=text)}],
+                add_generation_prompt=True,
+                tokenize=False,
+            )
+        )
+        for text in prompts
+    ]
 
 
 def _frequencies(records: list[dict[str, Any]], tokenizer: Any) -> dict[str, float]:
