@@ -113,8 +113,8 @@ def test_json_holds_every_figure(report):
 
 def test_page_is_self_contained_and_complete(report):
     page = (report / "report.html").read_text("utf-8")
-    assert page.count("<svg ") == 5
-    assert page.count('class="verdict"') == 5
+    assert page.count("<svg ") == 6
+    assert page.count('class="verdict"') == 6
     assert 'name="viewport"' in page
     # Nothing is fetched: no scripts, images, style sheets or fonts from elsewhere.
     assert not re.search(r"<(script|img|link|iframe)|@import|url\((?!#)", page)
@@ -130,7 +130,7 @@ def test_a_changed_setting_computes_only_what_depends_on_it(pair, report):
     assert run_report(pair, report, "--alpha", "0.5") == 0
     results = json.loads((report / "report.json").read_text("utf-8"))
     fresh = {step["name"] for step in results["steps"] if not step["cached"]}
-    assert fresh == {"stitch", "table1", "table2"}
+    assert fresh == {"stitch", "stitches", "table1", "table2"}
 
 
 def test_commands_do_the_same_steps(pair, tmp_path, capsys):

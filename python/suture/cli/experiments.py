@@ -15,7 +15,7 @@ Command = tuple[Callable[[ArgumentParser], None], Callable[[Namespace], dict[str
 
 def _pair_options(parser: ArgumentParser) -> None:
     parser.add_argument("model_a", type=Path, help="folder of model A, usually the smaller one")
-    parser.add_argument("model_b", type=Path, help="folder of model B, with the same tokenizer")
+    parser.add_argument("model_b", type=Path, help="folder of model B")
     parser.add_argument("--texts", type=Path, nargs="+", required=True, help="texts to fit on")
     parser.add_argument("--held-out", type=Path, nargs="+", required=True, help="texts to judge by")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")

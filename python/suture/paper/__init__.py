@@ -51,7 +51,8 @@ def run(
     Args:
         name: One of ``suture.paper.EXPERIMENTS``.
         model_a: Folder of a Hugging Face model, usually the smaller one.
-        model_b: Folder of the other one; both must have the same tokenizer.
+        model_b: Folder of the other one. Where its tokenizer is another, rows are paired where
+            tokens of both end at the same place of the text.
         texts: Files of documents to fit and train on (see :func:`suture.texts.read_records`);
             experiments on languages and sections need JSON lines that say ``lang`` and ``page``.
         held_out: Files of documents to judge by.
@@ -65,8 +66,8 @@ def run(
         :class:`Finding` as a dict) and "seconds".
 
     Raises:
-        ValueError: a name or path is not what it should be, the models' tokens differ, or the
-            experiment is not possible with these models or texts.
+        ValueError: a name or path is not what it should be, or the experiment is not possible with
+            these models or texts.
         ImportError: a package that it needs is missing.
 
     Example:
@@ -106,7 +107,8 @@ def write(
 
     Args:
         model_a: Folder of a Hugging Face model, usually the smaller one.
-        model_b: Folder of the other one; both must have the same tokenizer.
+        model_b: Folder of the other one. Where its tokenizer is another, rows are paired where
+            tokens of both end at the same place of the text.
         texts: Files of documents to fit and train on (see :func:`suture.texts.read_records`).
         held_out: Files of documents to judge by.
         out: Folder of the report; made if it is not there.

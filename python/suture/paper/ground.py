@@ -23,7 +23,8 @@ class Ground(Experiment):
 
     Args:
         model_a: Folder of a Hugging Face model, usually the smaller one.
-        model_b: Folder of the other one; both must have the same tokenizer.
+        model_b: Folder of the other one. Where its tokenizer is another, rows are paired where
+            tokens of both end at the same place of the text.
         texts: Files of documents to fit and train on (see :func:`suture.texts.read_records`).
         held_out: Files of documents to judge by.
         out: Folder of the results; made if it is not there.
@@ -85,6 +86,15 @@ class Ground(Experiment):
     def tokenizer(self, name: Name = "a") -> Any:
         """Its tokenizer."""
         return self._tokenizer(name)
+
+    def needs_one_tokenizer(self, what: str) -> None:
+        """Refuses what compares both models' logits of the same tokens, where theirs differ."""
+        if not self.models.result["one_tokenizer"]:
+            names = " and ".join(self.models.result[name]["name"] for name in ("a", "b"))
+            raise suture.UnsupportedError(
+                f"{what} compare what features add to the logits of the same tokens, and {names} "
+                "have different tokens"
+            )
 
     def unembedding(self, name: Name, *, fold_norm: bool = False) -> Any:
         """W_U of the model, (d, tokens), without the columns that only pad it beyond the tokenizer:

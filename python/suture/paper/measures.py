@@ -90,7 +90,11 @@ def attribution(
     Returns:
         "correlation" (d_sae,), NaN where a side never varies; "activations" (d_sae,), the same of
         the activations alone; "active_a" and "active_b" (d_sae,), the tokens each is active on.
+
+    Raises:
+        suture.UnsupportedError: the models have different tokens.
     """
+    ground.needs_one_tokenizer("attribution correlations")
     sae, depends = original(ground, kind, size)
 
     def compute(folder: Path) -> dict[str, Any]:

@@ -44,6 +44,36 @@ def svcca_grid(svcca: dict[str, Any]) -> str:
         return svg(drawing, "Heat map of SVCCA between the layers of A and B")
 
 
+def stitches(comparison: dict[str, Any]) -> str:
+    """What each stitch explains of held-out rows, there and back: bars side by side."""
+    rows = comparison["stitches"]
+    ways = (("up_explained_variance", "A→B", BLUE), ("down_explained_variance", "B→A", TEAL))
+    # Far below the mean it no longer matters how far.
+    least = -0.5
+    with matplotlib.rc_context(STYLE):
+        drawing = figure(0.9 + 0.62 * len(rows))
+        axes = drawing.subplots()
+        for offset, (key, label, color) in zip((-0.2, 0.2), ways, strict=True):
+            values = [row["ordinary"][key] for row in rows]
+            bars = axes.barh(
+                np.arange(len(rows)) + offset,
+                [max(value, least) for value in values],
+                0.36,
+                label=label,
+                color=color,
+            )
+            axes.bar_label(bars, [f"{value:.2f}" for value in values], padding=3, fontsize=10)
+        axes.axvline(0, color=INK, linewidth=0.8)
+        axes.set_yticks(range(len(rows)), [row["label"] for row in rows])
+        axes.invert_yaxis()
+        low = min(0.0, *(row["ordinary"][key] for row in rows for key, _, _ in ways))
+        axes.set_xlim(max(low, least) - (0.12 if low < 0 else 0), 1.0)
+        axes.set_xlabel("explained variance of held-out ordinary rows")
+        axes.tick_params(axis="y", length=0)
+        axes.legend(frameon=False, loc="lower right", fontsize=10)
+        return svg(drawing, "Bars of explained variance by stitch, in both directions")
+
+
 def losses(table1: dict[str, Any]) -> str:
     """Horizontal bars of the six next-token losses."""
     names = list(table1["losses"])

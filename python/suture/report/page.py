@@ -11,23 +11,34 @@ from markupsafe import Markup
 from suture.report import figures, verdicts
 
 
-def render(results: dict[str, Any]) -> str:
-    """The HTML page for the content of ``report.json``."""
-    drawn = {
+def render(
+    results: dict[str, Any], more: str | None = None, drawn: dict[str, str] | None = None
+) -> str:
+    """The HTML page for the content of ``report.json``.
+
+    Args:
+        results: that content, verdicts added.
+        more: a template that extends ``page.html.j2``, with its own block ``more``.
+        drawn: figures for it, SVG by name.
+    """
+    svgs = {
         "svcca": figures.svcca_grid(results["svcca"]),
         "losses": figures.losses(results["table1"]),
         "transfer": figures.transfer(results["table2"]),
         "objective": figures.objective(results["stitch"]),
+        "stitches": figures.stitches(results["stitches"]),
         "training": figures.training(results["training"]),
-    }
-    return (
-        environment()
-        .get_template("page.html.j2")
-        .render(
-            r=results,
-            figure={name: Markup(svg) for name, svg in drawn.items()},
-            verdict=results["verdicts"],
-        )
+    } | (drawn or {})
+    if "table2_b" in results:
+        svgs["transfer_b"] = figures.transfer(results["table2_b"])
+    templates = environment()
+    template = templates.get_template("page.html.j2")
+    if more is not None:
+        template = templates.from_string(more)
+    return template.render(
+        r=results,
+        figure={name: Markup(svg) for name, svg in svgs.items()},
+        verdict=results["verdicts"],
     )
 
 
@@ -49,7 +60,10 @@ def add_verdicts(results: dict[str, Any]) -> None:
         "transfer": verdicts.transfer(results["table2"]),
         "objective": verdicts.objective(results["stitch"]),
         "training": verdicts.training(results["training"], results["table2"][0]),
+        "stitches": verdicts.stitches(results["stitches"]),
     }
+    if "table2_b" in results:
+        results["verdicts"]["transfer_b"] = verdicts.transfer(results["table2_b"])
 
 
 def _count(value: float) -> str:

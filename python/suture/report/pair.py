@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -59,20 +60,62 @@ class Pair:
         return self._load(name)[1]
 
     def _extract(
-        self, name: str, which: str, layers: list[int], tokens: int, out: Path
+        self, which: str, layers: dict[str, list[int]], tokens: int, out: Path
     ) -> dict[str, Any]:
-        acts = suture.models.extract(
-            self._model(name),
-            self._tokenizer(name),
-            suture.read_texts(*self.texts[which]),
-            layers,
+        """Activations of both models, paired row by row, in ``out/a`` and ``out/b``."""
+        texts = suture.read_texts(*self.texts[which])
+        if self.one_tokenizer:
+            for name in "ab":
+                suture.models.extract(
+                    self._model(name),
+                    self._tokenizer(name),
+                    texts,
+                    layers[name],
+                    context=self.settings.context,
+                    max_tokens=tokens,
+                    out=out / name,
+                    model_name=self.paths[name].name,
+                    progress=self.progress,
+                )
+            acts = [suture.Activations.open(out / name) for name in "ab"]
+            suture.check_paired(*acts)
+            return {"tokens": len(acts[0])}
+        acts_a, _ = suture.models.extract_pair(
+            self._model("a"),
+            self._tokenizer("a"),
+            self._model("b"),
+            self._tokenizer("b"),
+            texts,
+            layers["a"],
+            layers["b"],
             context=self.settings.context,
             max_tokens=tokens,
-            out=out / name,
-            model_name=self.paths[name].name,
+            out=out,
+            model_names=(self.paths["a"].name, self.paths["b"].name),
             progress=self.progress,
         )
-        return {"tokens": len(acts)}
+        pairing = acts_a.metadata["pairing"]
+        return {"tokens": len(acts_a)} | {
+            key: pairing[key] for key in ("kept_a", "kept_b", "one_to_one")
+        }
+
+    @cached_property
+    def one_tokenizer(self) -> bool:
+        """Whether both models read all of the texts as the same tokens."""
+        a, b = self._tokenizer("a"), self._tokenizer("b")
+        if (a.bos_token_id, set(a.all_special_ids)) != (b.bos_token_id, set(b.all_special_ids)):
+            return False
+        for which in self.texts:
+            texts = suture.read_texts(*self.texts[which])
+            for start in range(0, len(texts), 256):
+                part = texts[start : start + 256]
+                ids_a, ids_b = (
+                    tokenizer(part, add_special_tokens=False, verbose=False)["input_ids"]
+                    for tokenizer in (a, b)
+                )
+                if ids_a != ids_b:
+                    return False
+        return True
 
     def _layers(self, name: str) -> int:
         return len(find_blocks(self._model(name)))
@@ -90,14 +133,16 @@ class Pair:
                     "d_model": self._model(name).config.hidden_size,
                     "layers": self._layers(name),
                     "parameters": sum(p.numel() for p in self._model(name).parameters()),
+                    "vocabulary": len(self._tokenizer(name)),
                 }
                 for name, path in self.paths.items()
-            }
+            } | {"one_tokenizer": self.one_tokenizer}
 
         depends = {
             "suture": suture.__version__,
             "a": [self.paths["a"].name, self._fingerprints["a"]],
             "b": [self.paths["b"].name, self._fingerprints["b"]],
+            "texts": [self._fingerprints["fit"], self._fingerprints["held_out"]],
         }
         return self.steps.run("models", "Reading the models", depends, compute)
 
@@ -105,32 +150,32 @@ class Pair:
         """SVCCA between all layers; A's middle layer and B's most alike one."""
         settings = self.settings
 
-        layers = {name: list(range(1, models.result[name]["layers"])) for name in "ab"}
+        layers: dict[str, list[int]] = {}
+        middle = {"a": models.result["a"]["layers"] // 2, "b": None}
         for name, given in (("a", settings.layer_a), ("b", settings.layer_b)):
-            if not layers[name]:
+            count = models.result[name]["layers"]
+            if count < 2:
                 raise ValueError(f"model_{name} has 1 layer, expected at least 2 to stitch between")
-            if given is not None and given not in layers[name]:
-                raise ValueError(f"layer_{name} is {given}, expected 1 to {layers[name][-1]}")
+            if given is not None and not 0 < given < count:
+                raise ValueError(f"layer_{name} is {given}, expected 1 to {count - 1}")
+            stitched = given or middle[name]
+            compared = range(min(settings.layer_step, count - 1), count, settings.layer_step)
+            layers[name] = sorted({*compared} | ({stitched} if stitched else set()))
 
         def compute(folder: Path) -> dict[str, Any]:
-            for name in "ab":
-                self._extract(name, "fit", layers[name], settings.svcca_tokens, folder)
+            found = self._extract("fit", layers, settings.svcca_tokens, folder)
             acts = {name: suture.Activations.open(folder / name) for name in "ab"}
-            suture.check_paired(acts["a"], acts["b"])
             grid = suture.svcca_grid(
                 {layer: acts["a"].shards(layer) for layer in layers["a"]},
                 {layer: acts["b"].shards(layer) for layer in layers["b"]},
                 progress=self.progress,
             ).tolist()
-            layer_a = settings.layer_a
-            if layer_a is None:
-                layer_a = models.result["a"]["layers"] // 2
+            layer_a = settings.layer_a or middle["a"]
             layer_b = settings.layer_b
             if layer_b is None:
                 row = grid[layers["a"].index(layer_a)]
                 layer_b = layers["b"][row.index(max(row))]
-            return {
-                "tokens": len(acts["a"]),
+            return found | {
                 "layers_a": layers["a"],
                 "layers_b": layers["b"],
                 "grid": grid,
@@ -143,7 +188,7 @@ class Pair:
             "texts": self._fingerprints["fit"],
             "context": settings.context,
             "tokens": settings.svcca_tokens,
-            "layers": [settings.layer_a, settings.layer_b],
+            "layers": [settings.layer_a, settings.layer_b, settings.layer_step],
         }
         return self.steps.run("svcca", "Comparing layers by SVCCA", depends, compute)
 
@@ -151,11 +196,8 @@ class Pair:
         """Activations of both models at the chosen layers."""
 
         def compute(folder: Path) -> dict[str, Any]:
-            for name in "ab":
-                self._extract(name, which, [svcca.result[f"layer_{name}"]], tokens, folder)
-            acts = [suture.Activations.open(folder / name) for name in "ab"]
-            suture.check_paired(*acts)
-            return {"tokens": len(acts[0])}
+            layers = {name: [int(svcca.result[f"layer_{name}"])] for name in "ab"}
+            return self._extract(which, layers, tokens, folder)
 
         depends = {
             "svcca": svcca.key,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import suture
+from suture.report.comparison import STITCHES, compare
 from suture.report.pair import Pair
 from suture.report.settings import Settings
 from suture.report.steps import Step, write_whole
@@ -45,8 +46,8 @@ class Experiment(Pair):
                 "A→B→A": ("a_to_b_to_a", "a_to_b_to_a"),
                 "B→A→B": ("b_to_a_to_b", "b_to_a_to_b"),
             }
-            return {
-                "tokens": losses.tokens,
+            found = losses.to_dict()
+            return {key: found[key] for key in ("tokens", "tokens_b", "share_a", "share_b")} | {
                 "losses": {
                     label: {
                         "loss": getattr(losses, field),
@@ -62,6 +63,27 @@ class Experiment(Pair):
             "tokens": self.settings.loss_tokens,
         }
         return self.steps.run("table1", "Running text through both models", depends, compute)
+
+    def compare(self, train: Step, held: Step) -> Step:
+        """The stitch beside what other rows, objectives and methods give."""
+        settings = self.settings
+        return self.steps.run(
+            "stitches",
+            "Comparing stitches",
+            {
+                "train": train.key,
+                "held": held.key,
+                "alpha": settings.alpha,
+                "tokens": settings.stitch_tokens,
+                "stitches": [[label, *map(str, options)] for label, *options in STITCHES],
+            },
+            lambda _: compare(
+                {name: self._rows(train, name, settings.stitch_tokens) for name in "ab"},
+                {name: self._rows(held, name) for name in "ab"},
+                alpha=settings.alpha,
+                progress=self.progress,
+            ),
+        )
 
     def train(self, train: Step, svcca: Step, models: Step, name: str = "a") -> Step:
         """A TopK SAE on A, or on B."""
@@ -97,13 +119,16 @@ class Experiment(Pair):
         title = f"Training a sparse autoencoder on {name.upper()}"
         return self.steps.run("sae" if name == "a" else "sae-b", title, depends, compute)
 
-    def table2(self, svcca: Step, stitch: Step, sae: Step, held: Step) -> Step:
-        """Original on A, transferred to B, random on B."""
+    def table2(self, svcca: Step, stitch: Step, sae: Step, held: Step, source: str = "a") -> Step:
+        """Original on the model it was trained on, transferred to the other, random there."""
         settings = self.settings
+        target = "b" if source == "a" else "a"
 
         def compute(folder: Path) -> dict[str, Any]:
             original = suture.SAE.load(sae.folder / "sae")
-            moved = suture.Stitch.load(stitch.folder / "stitch.safetensors").transfer(original)
+            moved = suture.Stitch.load(stitch.folder / "stitch.safetensors").transfer(
+                original, "up" if source == "a" else "down"
+            )
             moved.save(folder / "transferred")
             random = suture.SAE.init(
                 d_in=moved.d_in,
@@ -114,9 +139,9 @@ class Experiment(Pair):
             )
             rows = []
             for label, name, candidate in (
-                ("original on A", "a", original),
-                ("transferred to B", "b", moved),
-                ("random on B", "b", random),
+                (f"original on {source.upper()}", source, original),
+                (f"transferred to {target.upper()}", target, moved),
+                (f"random on {target.upper()}", target, random),
             ):
                 metrics = candidate.evaluate(self._rows(held, name), progress=self.progress)
                 spliced = suture.models.spliced_loss(
@@ -149,7 +174,9 @@ class Experiment(Pair):
             "texts": self._fingerprints["held_out"],
             "tokens": settings.loss_tokens,
         }
-        return self.steps.run("table2", "Transferring and evaluating", depends, compute)
+        title = f"Transferring to {target.upper()} and evaluating"
+        name = "table2" if source == "a" else "table2-b"
+        return self.steps.run(name, title, depends, compute)
 
     # -- all of it -------------------------------------------------------------------------------
 
@@ -161,9 +188,17 @@ class Experiment(Pair):
         train = self.extract(svcca, "fit", self.settings.fit_tokens)
         held = self.extract(svcca, "held_out", self.settings.held_out_tokens)
         stitch = self.fit(svcca, models, train, held)
+        stitches = self.compare(train, held)
         table1 = self.table1(svcca, stitch)
         sae = self.train(train, svcca, models)
         table2 = self.table2(svcca, stitch, sae, held)
+        back: dict[str, Any] = {}
+        if self.settings.both_ways:
+            sae_b = self.train(train, svcca, models, "b")
+            back = {
+                "training_b": sae_b.result["history"],
+                "table2_b": self.table2(svcca, stitch, sae_b, held, "b").result["rows"],
+            }
         return {
             "suture": suture.__version__,
             "machine": asdict(suture.cpu_info()),
@@ -174,11 +209,21 @@ class Experiment(Pair):
                 "fit": train.result["tokens"],
                 "held_out": held.result["tokens"],
             },
+            "pairing": {
+                which: {
+                    key: step.result[key]
+                    for key in ("kept_a", "kept_b", "one_to_one")
+                    if key in step.result
+                }
+                for which, step in (("fit", train), ("held_out", held))
+            },
             "svcca": svcca.result,
             "stitch": stitch.result,
+            "stitches": stitches.result,
             "table1": table1.result,
             "training": sae.result["history"],
             "table2": table2.result["rows"],
+            **back,
             "steps": [
                 {"name": step.name, "seconds": step.seconds, "cached": step.cached}
                 for step in self.steps.done

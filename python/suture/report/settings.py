@@ -20,6 +20,8 @@ class PairSettings:
     layer_a: int | None = None
     #: Layer of B; None picks it by SVCCA, embeddings excluded.
     layer_b: int | None = None
+    #: SVCCA compares every so many-th layer, and those that are given.
+    layer_step: int = 1
     svcca_tokens: int = 50_000
     #: Tokens to fit and train on; a longer training sees them several times.
     fit_tokens: int = 800_000
@@ -41,7 +43,7 @@ class PairSettings:
             at_least(name, getattr(self, name), 2)
         if self.stitch_tokens is not None:
             at_least("stitch_tokens", self.stitch_tokens, 2)
-        for name in ("k", "sae_tokens", "batch_size"):
+        for name in ("k", "sae_tokens", "batch_size", "layer_step"):
             at_least(name, getattr(self, name), 1)
         if not 0 <= self.alpha < math.inf:
             raise ValueError(f"alpha is {self.alpha}, expected a finite number of at least 0")
@@ -57,6 +59,8 @@ class Settings(PairSettings):
     d_sae: int = 4096
     lr: float = 2e-3
     seed: int = 0
+    #: 1: train a SAE on B as well and carry it to A; 0: from A to B only.
+    both_ways: int = 0
 
     def __post_init__(self) -> None:
         """Refuses at once what a later step would refuse after minutes of work."""
@@ -66,6 +70,8 @@ class Settings(PairSettings):
         if self.k > self.d_sae:
             raise ValueError(f"k is {self.k}, expected at most d_sae = {self.d_sae}")
         positive("lr", self.lr)
+        if self.both_ways not in (0, 1):
+            raise ValueError(f"both_ways is {self.both_ways}, expected 0 or 1")
 
 
 def at_least(name: str, value: int, least: int) -> None:

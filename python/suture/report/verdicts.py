@@ -45,6 +45,7 @@ def _place(value: float, low: float, high: float) -> str:
 def transfer(table2: list[dict[str, Any]]) -> str:
     """How much of the SAE survives the move."""
     original, moved, random = table2
+    source, target = (row["label"].split(" ")[-1] for row in (original, moved))
     kept = moved["explained_variance"]
     worth = (
         "far better than chance"
@@ -54,10 +55,12 @@ def transfer(table2: list[dict[str, Any]]) -> str:
         else "no better than chance"
     )
     return (
-        f"Trained on A, the SAE explains {original['explained_variance']:.0%} of A's variance; "
-        f"moved to B without a single step of training there it explains {kept:.0%} of B's, "
+        f"Trained on {source}, the SAE explains {original['explained_variance']:.0%} of {source}'s "
+        f"variance; moved to {target} without a single step of training there it explains "
+        f"{kept:.0%} of {target}'s, "
         f"{worth}: a random SAE of the same size leaves {random['fvu']:.2f} of the variance "
-        f"unexplained where the moved one leaves {moved['fvu']:.2f}. Spliced into B it adds "
+        f"unexplained where the moved one leaves {moved['fvu']:.2f}. Spliced into {target} it "
+        f"adds "
         f"{moved['delta_loss']:.2f} nats to the loss, the random one {random['delta_loss']:.2f}."
     )
 
@@ -77,6 +80,38 @@ def objective(stitch: dict[str, Any]) -> str:
         f"maps; on held-out rows it is {gap:+.1%} from the fitted value: {generalises}. "
         f"A linear map explains {up:.0%} of B's held-out variance from A, and {down:.0%} of A's "
         "from B."
+    )
+
+
+def stitches(comparison: dict[str, Any]) -> str:
+    """What large rows and unlike units do to a stitch, and which one to take."""
+    raw, ordinary, scaled, *others = comparison["stitches"]
+    values = ordinary["ordinary"]
+    sizes = sorted((values["variance_a"], values["variance_b"]))
+    large = " and ".join(
+        f"{stream['rows']:.2%} of {name.upper()}'s rows, with {stream['variance']:.0%} of its "
+        "variance"
+        for name, stream in comparison["streams"].items()
+    )
+
+    def ways(row: dict[str, Any]) -> str:
+        found = row["ordinary"]
+        return f"{found['up_explained_variance']:.2f} and {found['down_explained_variance']:.2f}"
+
+    def trips(row: dict[str, Any]) -> str:
+        found = row["ordinary"]
+        keys = ("a_round_trip_explained_variance", "b_round_trip_explained_variance")
+        return " and ".join(f"{found[key]:.2f}" for key in keys)
+
+    simpler = "; ".join(f"{row['label']}, {ways(row)}" for row in others)
+    back = "; ".join(f"{row['label']}, {trips(row)}" for row in (scaled, *others))
+    return (
+        f"Norms above {comparison['bound']:g} times the median have {large}. Among the other rows "
+        f"coordinates of one stream are {(sizes[1] / max(sizes[0], 1e-300)) ** 0.5:.3g} times as "
+        "large as the other's. Of held-out ordinary rows the paper's objective, fitted to all "
+        f"rows, explains {ways(raw)} (A→B and B→A); fitted to ordinary rows, {ways(ordinary)}; "
+        f"with each stream's errors as shares of its variance, {ways(scaled)}. Simpler maps: "
+        f"{simpler}. Round trips, A→B→A and B→A→B: {back}."
     )
 
 

@@ -44,7 +44,8 @@ def write(
 
     Args:
         model_a: Folder of a Hugging Face model, usually the smaller one.
-        model_b: Folder of the other one; both must have the same tokenizer.
+        model_b: Folder of the other one. Where its tokenizer is another, rows are paired where
+            tokens of both end at the same place of the text.
         texts: Files of documents to fit and train on (see :func:`suture.texts.read_texts`).
         held_out: Files of documents to judge by.
         out: Folder of the results; made if it is not there.
@@ -55,7 +56,7 @@ def write(
         The content of ``savings.json``.
 
     Raises:
-        ValueError: a path is not what it should be, or the models' tokens differ.
+        ValueError: a path is not what it should be, or the models share no tokens' ends.
         ImportError: torch, transformers or matplotlib is missing.
 
     Example:

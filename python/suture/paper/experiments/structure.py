@@ -73,6 +73,7 @@ def scores(ground: Ground, settings: Settings) -> Any:
 
 
 def _step(ground: Ground, settings: Settings) -> Step:
+    ground.needs_one_tokenizer("attribution correlations")
     depends = ground.key("models", "layers", "stitch", "a", "b", "fit", "held_out")
     return ground.steps.run(
         "structure",
