@@ -25,6 +25,12 @@ paper: setup ## the paper's experiments, sections 2 to 5, on the pair: out/paper
 	@.venv/bin/suture paper $(PAIR)/small $(PAIR)/large --texts $(PAIR)/text/train.jsonl.gz \
 		--held-out $(PAIR)/text/heldout.jsonl.gz --out out/paper
 
+real: ## the report on two pretrained models, SmolLM2 (Apache-2.0) and Gemma 3 (Gemma terms): out/real/report.html
+	@tools/setup.sh real
+	@$(PYTHON) examples/real/models.py out/real/models
+	@$(PYTHON) examples/real/passages.py $(PAIR)/text out/real/text
+	@$(PYTHON) examples/real/report.py out/real
+
 test: test-swift test-c test-python ## every test
 
 test-swift: packages ## Swift tests: numerics, domain, C interface
@@ -68,4 +74,4 @@ clean: ## remove what was built; .venv and out/ stay
 packages:
 	@tools/setup.sh packages
 
-.PHONY: help setup demo savings paper test test-swift test-c test-python check bench header lib ext wheel format clean packages
+.PHONY: help setup demo savings paper real test test-swift test-c test-python check bench header lib ext wheel format clean packages

@@ -5,6 +5,7 @@
 #   tools/setup.sh packages   compiler, OpenBLAS, Python with venv (Debian packages), Swift found
 #   tools/setup.sh package    + .venv with the Python package, built from this checkout
 #   tools/setup.sh run        + what the demo needs (torch, transformers)
+#   tools/setup.sh real       run + two pretrained models and llama.cpp
 #   tools/setup.sh check      packages + formatters and type checker, and what the types come from
 #   tools/setup.sh test       run + check + what the tests compare with
 #   tools/setup.sh bench      test + the libraries that benchmarks race against
@@ -116,8 +117,8 @@ package() {
 
 steps=${1:-}
 case $steps in
-    packages | package | run | check | test | bench) ;;
-    *) fail "usage: tools/setup.sh packages | package | run | check | test | bench" ;;
+    packages | package | run | real | check | test | bench) ;;
+    *) fail "usage: tools/setup.sh packages | package | run | real | check | test | bench" ;;
 esac
 install_packages
 swift=$(find_swift)
@@ -127,6 +128,9 @@ make_venv
 if [[ $steps != package ]]; then
     stamped torch "$torch_version" install_torch
     requirements run
+fi
+if [[ $steps == real ]]; then
+    requirements real --no-deps
 fi
 if [[ $steps == check || $steps == test || $steps == bench ]]; then
     requirements check
