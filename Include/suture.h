@@ -472,6 +472,14 @@ void suture_codes_destroy(suture_codes *codes);
 /// to be released with suture_evaluation_destroy().
 suture_status suture_evaluation_create(const suture_sae *sae, suture_evaluation **out);
 
+/// Sets the norm up to which tokens are ordinary, before the first token: those beyond it count in
+/// the metrics of all tokens, and not in those of ordinary ones. Infinity, as at the beginning: all
+/// are. See suture_norm_bound().
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for a bound that is NaN, 0 or negative, or after the first
+/// token.
+suture_status suture_evaluation_set_norm_bound(suture_evaluation *evaluation, double norm_bound);
+
 /// Adds tokens x (N, d_in) of any element type. The same calls give the same bits for any number of
 /// threads. On any error, cancelling included, the evaluation is as it was before the call. Until
 /// it returns, other calls see the evaluation as it was before; another update of it meanwhile, as

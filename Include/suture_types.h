@@ -429,6 +429,19 @@ typedef struct suture_evaluation_report {
     double cosine;
     /// Mean over tokens of |x_hat| / |x|.
     double norm_ratio;
+    /// The norm up to which tokens are ordinary, infinity if all are; how many are beyond it, and their
+    /// share of the variance.
+    double norm_bound;
+    uint64_t beyond;
+    double share_beyond;
+    /// The metrics over ordinary tokens; NaN if there are none.
+    uint64_t tokens_ordinary;
+    double explained_variance_ordinary;
+    double fvu_ordinary;
+    double l0_ordinary;
+    double mse_ordinary;
+    double cosine_ordinary;
+    double norm_ratio_ordinary;
 } suture_evaluation_report;
 
 // ---------------------------------------------------------------------------------------------

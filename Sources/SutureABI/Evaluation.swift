@@ -30,6 +30,22 @@ public func suture_evaluation_create(
     }
 }
 
+/// Sets the norm up to which tokens are ordinary, before the first token: those beyond it count in the
+/// metrics of all tokens, and not in those of ordinary ones. Infinity, as at the beginning: all are.
+/// See suture_norm_bound().
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for a bound that is NaN, 0 or negative, or after the first
+/// token.
+@c
+public func suture_evaluation_set_norm_bound(
+    _ evaluation: UnsafeMutablePointer<suture_evaluation>?, _ norm_bound: Double
+) -> suture_status {
+    boundary {
+        let box = try SutureABI.evaluation(evaluation.map { UnsafePointer($0) })
+        try box.change { try $0.setNormBound(norm_bound) }
+    }
+}
+
 /// Adds tokens x (N, d_in) of any element type. The same calls give the same bits for any number of
 /// threads. On any error, cancelling included, the evaluation is as it was before the call. Until it
 /// returns, other calls see the evaluation as it was before; another update of it meanwhile, as from
@@ -70,6 +86,16 @@ public func suture_evaluation_report_get(
         report.mse = metrics.mse
         report.cosine = metrics.cosine
         report.norm_ratio = metrics.normRatio
+        report.norm_bound = evaluation.normBound
+        report.beyond = UInt64(metrics.beyond)
+        report.share_beyond = metrics.shareBeyond
+        report.tokens_ordinary = UInt64(metrics.ordinary.tokens)
+        report.explained_variance_ordinary = metrics.ordinary.explainedVariance
+        report.fvu_ordinary = metrics.ordinary.fvu
+        report.l0_ordinary = metrics.ordinary.l0
+        report.mse_ordinary = metrics.ordinary.mse
+        report.cosine_ordinary = metrics.ordinary.cosine
+        report.norm_ratio_ordinary = metrics.ordinary.normRatio
         try writeReport(report, to: out, "out")
     }
 }

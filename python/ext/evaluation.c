@@ -34,6 +34,18 @@ static PyObject *update(PyObject *self, PyObject *args) {
     Py_RETURN_NONE;
 }
 
+static PyObject *set_norm_bound(PyObject *self, PyObject *args) {
+    double bound;
+    if (!PyArg_ParseTuple(args, "d", &bound) || core_write(self) < 0) return NULL;
+    suture_status status = suture_evaluation_set_norm_bound(handle_of(self), bound);
+    core_done_writing(self);
+    if (status != SUTURE_OK) {
+        core_raise(core_state_of_object(self), status);
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
 static PyObject *report(PyObject *self, PyObject *unused) {
     (void)unused;
     if (core_read(self) < 0) return NULL;
@@ -45,9 +57,14 @@ static PyObject *report(PyObject *self, PyObject *unused) {
     core_done_reading(self);
     if (failed) return NULL;
     return Py_BuildValue(
-        "{s:K,s:d,s:d,s:d,s:d,s:d,s:d,s:d}", "tokens", (unsigned long long)value.tokens, "explained_variance",
+        "{s:K,s:d,s:d,s:d,s:d,s:d,s:d,s:d,s:d,s:K,s:d,s:K,s:d,s:d,s:d,s:d,s:d,s:d}", "tokens", (unsigned long long)value.tokens, "explained_variance",
         value.explained_variance, "fvu", value.fvu, "l0", value.l0, "dead_fraction", value.dead_fraction, "mse",
-        value.mse, "cosine", value.cosine, "norm_ratio", value.norm_ratio);
+        value.mse, "cosine", value.cosine, "norm_ratio", value.norm_ratio, "norm_bound",
+        value.norm_bound, "beyond", (unsigned long long)value.beyond, "share_beyond", value.share_beyond,
+        "tokens_ordinary", (unsigned long long)value.tokens_ordinary, "explained_variance_ordinary",
+        value.explained_variance_ordinary, "fvu_ordinary", value.fvu_ordinary, "l0_ordinary", value.l0_ordinary,
+        "mse_ordinary", value.mse_ordinary, "cosine_ordinary", value.cosine_ordinary, "norm_ratio_ordinary",
+        value.norm_ratio_ordinary);
 }
 
 // The caller gives arrays of d_sae elements; the handle does not tell d_sae, so it comes along.
@@ -84,6 +101,7 @@ static void dealloc(PyObject *self) {
 
 static PyMethodDef methods[] = {
     {"update", update, METH_VARARGS, "update(x, progress): suture_evaluation_update()."},
+    {"set_norm_bound", set_norm_bound, METH_VARARGS, "set_norm_bound(norm_bound): before the first token."},
     {"report", report, METH_NOARGS, "report(): dict of the metrics."},
     {"features_into", features_into, METH_VARARGS,
      "features_into(d_sae, frequency, maximum): writes float64 and float32 arrays of d_sae; None if not wanted."},

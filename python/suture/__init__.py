@@ -28,7 +28,7 @@ from .evaluation import Evaluation
 from .features import pool, select_features
 from .library import CPUInfo, cpu_info, set_threads
 from .moments import Moments
-from .norms import RowReport, StreamRows, norm_bound, row_norms
+from .norms import CountedRows, RowReport, StreamRows, norm_bound, row_norms
 from .pairing import Pairing
 from .probe import Probe, ProbeReport
 from .refit import RefitReport, refit_decoder
@@ -48,6 +48,7 @@ __all__ = [
     "SVCCA",
     "Activations",
     "CPUInfo",
+    "CountedRows",
     "Evaluation",
     "Fidelity",
     "FidelitySummary",

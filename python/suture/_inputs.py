@@ -100,7 +100,11 @@ class Stream:
         self.total: int | None = None
         self._once = False
         self._whole: _core.Rows | None = None
-        self._opened: _core.Rows | None = None
+        # Of an iterable: arrays that are opened and not yet read, the first one's number, and the
+        # item of the last one, whose memory the next may use again.
+        self._ahead: list[_core.Rows] = []
+        self._reached = 0
+        self._last: Any = None
         source = _source(acts, name)
         if not isinstance(source, Sequence):
             self._once = True
@@ -109,7 +113,8 @@ class Stream:
             if item is None:
                 raise ValueError(f"{name} is an empty iterable, expected at least one array")
             # Opened once: not every exporter hands out its memory again.
-            first = self._opened = self._open(0, item)
+            first = self._open(0, item)
+            self._ahead, self._last = [first], item
         else:
             if len(source) == 0:
                 raise ValueError(f"{name} is empty, expected at least one array")
@@ -135,6 +140,11 @@ class Stream:
     def is_single(self) -> bool:
         return not self._once and len(self._items) == 1
 
+    @property
+    def is_one_block(self) -> bool:
+        """Whether all rows are read at once."""
+        return self._whole is not None and self._whole.direct
+
     def _open(self, index: int, item: Any) -> _core.Rows:
         name = self.name
         if self._once or len(self._items) > 1:
@@ -148,21 +158,29 @@ class Stream:
     def arrays(self) -> Iterator[_core.Rows]:
         """Each array once, in order."""
         if self._once:
-            if self._opened is not None:
-                opened, self._opened = self._opened, None
-                yield opened
-            for index, item in enumerate(self._rest, 1):
-                yield self._checked(index, item)
+            while self._ahead:
+                yield self._ahead.pop(0)
+                self._last = None
+            for item in self._rest:
+                self._reached += 1
+                yield self._checked(self._reached, item)
         else:
             for index, item in enumerate(self._items):
                 yield self._checked(index, item)
 
-    def first(self) -> _core.Rows:
-        """The first array, which stays to be read."""
-        found = self._opened or self._whole or next(self.arrays(), None)
-        if found is None:
-            raise ValueError(f"{self.name} has been read")
-        return found
+    def ahead(self, rows: int) -> list[_core.Rows]:
+        """The first arrays of an iterable, with so many rows together if it has them, which stay to
+        be read."""
+        while sum(array.rows for array in self._ahead) < rows:
+            if self._last is not None:
+                # Before the iterable writes to the same memory again.
+                self._ahead[-1] = self._checked(self._reached, copied(self._last))
+            self._last = next(self._rest, None)
+            if self._last is None:
+                break
+            self._reached += 1
+            self._ahead.append(self._checked(self._reached, self._last))
+        return self._ahead
 
     def _checked(self, index: int, item: Any) -> _core.Rows:
         found = self._whole if self._whole is not None else self._open(index, item)
@@ -217,6 +235,17 @@ class Stream:
         if not result:
             raise ValueError(f"{self.name} has no rows, expected at least 1")
         return result
+
+
+def copied(item: Any) -> Any:
+    """An array's own copy: generators may write to the same memory again."""
+    if not is_array(item):
+        return item
+    if isinstance(item, np.ndarray):
+        return item.copy()
+    if hasattr(item, "clone"):
+        return item.detach().clone()
+    return np.array(np.from_dlpack(item) if hasattr(item, "__dlpack__") else memoryview(item))
 
 
 def width(acts: Acts) -> int:

@@ -3,29 +3,30 @@
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
 from . import _core
-from ._inputs import Acts, Stream, is_array
+from ._counted import Counting, counted_rows, warn_of_few, whole_rows
+from ._inputs import Acts, Stream, copied, is_array
+from .norms import CountedRows, default_bound
+from .rows import Rows, refuse_iterator
 
-__all__ = ["Arrays", "Once", "TrainingData", "training_data", "whole_rows"]
+__all__ = ["Arrays", "Once", "TrainingData", "training_data"]
 
 BUFFER_ROWS = 1 << 16
 BUFFER_BYTES = 1 << 28
 
 
 class Arrays:
-    """Rows that can be drawn in any order, as often as wanted."""
+    """Rows that can be drawn in any order, as often as wanted: those that count."""
 
-    def __init__(self, shards: list[_core.Rows]):
-        self._shards = shards
-        self.rows: int | None = sum(shard.rows for shard in shards)
+    def __init__(self, acts: Acts, stream: Stream, rows: Rows, bound: float | None):
+        self._shards, self._starts, self.counted = counted_rows(acts, stream, rows, bound)
+        self.bound = self.counted.norm_bound
+        self.rows: int | None = self.counted.rows
 
     def next(self, steps: int) -> tuple[list[_core.Rows], int, bool]:
         """What to run on for up to so many steps, for how many, and whether nothing is left."""
@@ -40,7 +41,7 @@ class Arrays:
     @contextmanager
     def named(self) -> Iterator[None]:
         """Turns the core's "shards[2][7, 1] is nan" into the row number of the whole input."""
-        with whole_rows("acts", self._shards):
+        with whole_rows("acts", self._shards, self._starts):
             yield
 
 
@@ -48,18 +49,22 @@ class Once:
     """Rows of an iterable: a buffer is filled from it, trained on in random order, filled again.
 
     The buffer holds whole batches, about 65,536 rows or 256 MB as float32. Rows at the end that are
-    too few for a batch are left out.
+    too few for a batch are left out. Rows beyond the bound on norms do not come into it.
     """
 
     rows: int | None = None
 
-    def __init__(self, stream: Stream, batch_size: int):
+    def __init__(self, stream: Stream, batch_size: int, bound: float):
+        self.bound = bound
+        self._counting = Counting(stream.name, bound)
         self._batch_size = batch_size
         rows = min(BUFFER_ROWS, BUFFER_BYTES // (4 * stream.cols))
         self._buffer_rows = max(1, rows // batch_size) * batch_size
         self._blocks = stream.blocks()
-        self._held: deque[_core.Rows] = deque()
+        # With the numbers of their first rows.
+        self._held: deque[tuple[int, _core.Rows]] = deque()
         self._shards: list[_core.Rows] = []
+        self._starts: list[int] = []
         # Of the iterable: before the buffer; of the buffer: in all and not yet trained on.
         self._start = 0
         self._size = 0
@@ -78,7 +83,7 @@ class Once:
             self._fill()
         if not self._left and not self._start:
             raise ValueError(
-                f"acts has {sum(block.rows for block in self._held)} rows, expected at least "
+                f"acts has {sum(block.rows for _, block in self._held)} rows, expected at least "
                 f"batch_size = {self._batch_size}"
             )
         steps = min(steps, self._left // self._batch_size)
@@ -102,82 +107,73 @@ class Once:
 
     def _has(self, rows: int) -> bool:
         """Whether so many rows come after the buffer; they are read for that."""
-        held = sum(block.rows for block in self._held)
+        held = sum(block.rows for _, block in self._held)
         while held < rows:
             found = next(self._blocks, None)
             if found is None:
                 return False
-            if found[1].rows:
-                self._held.append(found[1])
-                held += found[1].rows
+            for run in self._counting.runs(*found):
+                self._held.append(run)
+                held += run[1].rows
         return True
 
     def _fill(self) -> None:
         self._start += self._size
         wanted = self._buffer_rows
-        self._shards = []
+        self._shards, self._starts = [], []
         if not self._has(wanted):
-            held = sum(block.rows for block in self._held)
+            held = sum(block.rows for _, block in self._held)
             wanted = held // self._batch_size * self._batch_size
         if wanted == self._unfinished and wanted > self._batch_size:
             wanted -= self._batch_size
         self._unfinished = None
         self._size = self._left = wanted
         while wanted:
-            block = self._held.popleft()
+            first, block = self._held.popleft()
             if block.rows > wanted:
-                self._held.appendleft(block.block(wanted, block.rows))
+                self._held.appendleft((first + wanted, block.block(wanted, block.rows)))
                 block = block.block(0, wanted)
             self._shards.append(block)
+            self._starts.append(first)
             wanted -= block.rows
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        with whole_rows("acts", self._shards, self._start):
+        with whole_rows("acts", self._shards, self._starts):
             yield
+
+    @property
+    def counted(self) -> CountedRows:
+        """Which rows counted, of those read so far."""
+        return self._counting.report()
 
 
 TrainingData = Arrays | Once
 
 
-def training_data(acts: Acts, cols: tuple[int, str], batch_size: int) -> TrainingData:
-    """The rows of `acts`, of any kind."""
+def training_data(
+    acts: Acts,
+    cols: tuple[int, str],
+    batch_size: int,
+    rows: Rows,
+    bound: float | None = None,
+    function: str = "train",
+) -> TrainingData:
+    """The rows of `acts`, of any kind, that count; `bound` in place of that in `rows`."""
     if _is_once(acts):
-        return Once(Stream(map(_copied, acts), "acts", cols), batch_size)
-    return Arrays(Stream(acts, "acts", cols).whole())
+        stream = Stream(map(copied, acts), "acts", cols)
+        if rows.selects:
+            refuse_iterator(rows, stream)
+        if bound is None:
+            bound = default_bound(stream, rows.norm_bound)
+        return Once(stream, batch_size, bound)
+    stream = Stream(acts, "acts", cols)
+    data = Arrays(acts, stream, rows, bound)
+    if not rows.selects:
+        warn_of_few(function, stream, data.bound)
+    return data
 
 
 def _is_once(acts: Any) -> bool:
     known = isinstance(acts, (str, bytes, dict, Sequence)) or is_array(acts)
     return isinstance(acts, Iterable) and not known and not hasattr(acts, "shards")
-
-
-def _copied(item: Any) -> Any:
-    """An array's own copy: generators may write to the same memory again."""
-    if not is_array(item):
-        return item
-    if isinstance(item, np.ndarray):
-        return item.copy()
-    if hasattr(item, "clone"):
-        return item.detach().clone()
-    return np.array(np.from_dlpack(item) if hasattr(item, "__dlpack__") else memoryview(item))
-
-
-@contextmanager
-def whole_rows(name: str, shards: list[_core.Rows], start: int = 0) -> Iterator[None]:
-    """Turns the core's "shards[2][7, 1] is nan" into the row number of the whole input, of which
-    `start` rows come before the shards."""
-    try:
-        yield
-    except ValueError as error:
-        text = str(error)
-        found = re.match(r"shards\[(\d+)\]\[(\d+), (\d+)\]", text)
-        if found:
-            shard, row, column = map(int, found.groups())
-            row += start + sum(before.rows for before in shards[:shard])
-            text = f"{name}[{row}, {column}]{text[found.end() :]}"
-        elif text.startswith("shards have "):
-            text = f"{name} has {text.removeprefix('shards have ')}"
-        else:
-            raise
-        raise type(error)(text) from None

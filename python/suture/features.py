@@ -11,13 +11,14 @@ import numpy.typing as npt
 
 from . import _core
 from ._arguments import integer, named
+from ._counted import kept_rows, starts_of, whole_rows
 from ._inputs import Acts, Stream, output
 from ._progress import Meter, Progress
 from ._samples import Samples, core_samples, labels
-from ._training_data import whole_rows
 from .activations import text_numbers
 from .codes import SparseCodes, _numbers
 from .pairing import owner_of
+from .rows import NORM_BOUND, Mask, Rows, as_rows
 
 __all__ = ["pool", "select_features"]
 
@@ -75,6 +76,7 @@ def pool(
     *,
     offsets: Any = None,
     mask: Any = None,
+    rows: Any = None,
     samples: int | None = None,
     progress: Progress = True,
 ) -> SparseCodes: ...
@@ -85,6 +87,7 @@ def pool(
     *,
     offsets: Any = None,
     mask: Any = None,
+    rows: Any = None,
     samples: int | None = None,
     progress: Progress = True,
 ) -> npt.NDArray[np.float32]: ...
@@ -94,6 +97,7 @@ def pool(
     *,
     offsets: Any = None,
     mask: Any = None,
+    rows: Any = None,
     samples: int | None = None,
     progress: Progress = True,
 ) -> Any:
@@ -108,6 +112,9 @@ def pool(
         offsets: (S + 1,) in place of `sample`: sample s has the tokens offsets[s] to
             offsets[s + 1] - 1.
         mask: (N,) truth values: False leaves a token out (padding, special tokens).
+        rows: which rows count, a `suture.Rows` (or a mask). None: all, those of enormous norm too,
+            for a text of nothing but such tokens would have no mean; `suture.Rows()` leaves them
+            out.
         samples: S, where the last samples might have no token; by default what the others say.
         progress: True for a tqdm bar after two seconds, or a function of (done, total).
 
@@ -129,15 +136,17 @@ def pool(
     if sample is None and offsets is None and (known := owner_of(X)) is not None:
         sample, samples = _texts(known, samples, mask)
     if isinstance(X, SparseCodes):
-        owner, count = _owners(len(X), None, sample, offsets, mask, samples)
+        chosen = None if rows is None else _counted_codes(as_rows(rows), len(X))
+        owner, count = _owners(len(X), None, sample, offsets, mask, chosen, samples)
         with Meter(progress, "pooling", len(X)) as meter, named(codes="X"):
             return SparseCodes._wrap(_core.codes_pool(X._core, owner, count, meter.part()))
     stream = Stream(X, "X")
     shards = stream.whole()
-    rows = sum(shard.rows for shard in shards)
-    owner, count = _owners(rows, stream.lead, sample, offsets, mask, samples)
+    total = sum(shard.rows for shard in shards)
+    chosen = None if rows is None else kept_rows(X, stream, shards, as_rows(rows))
+    owner, count = _owners(total, stream.lead, sample, offsets, mask, chosen, samples)
     pooled = np.empty((count, stream.cols), np.float32)
-    with Meter(progress, "pooling", rows) as meter, whole_rows("X", shards):
+    with Meter(progress, "pooling", total) as meter, whole_rows("X", shards, starts_of(shards)):
         _core.pool(tuple(shards), owner, count, output(pooled), meter.part())
     return pooled
 
@@ -158,7 +167,13 @@ def _texts(acts: Any, samples: Any, mask: Any) -> tuple[npt.NDArray[np.int32], A
 
 
 def _owners(
-    rows: int, lead: tuple[int, ...] | None, sample: Any, offsets: Any, mask: Any, samples: Any
+    rows: int,
+    lead: tuple[int, ...] | None,
+    sample: Any,
+    offsets: Any,
+    mask: Any,
+    chosen: Mask | None,
+    samples: Any,
 ) -> tuple[npt.NDArray[np.int64], int]:
     """The sample of each token, negative where it is left out, and the number of samples."""
     if sample is not None and offsets is not None:
@@ -196,7 +211,18 @@ def _owners(
         if kept.size != rows:
             raise ValueError(f"mask has shape {kept.shape}, expected ({rows},) as rows of X")
         found = np.where(kept.reshape(-1), found, -1)
+    if chosen is not None:
+        found = np.where(chosen, found, -1)
     return np.ascontiguousarray(found, np.int64), count
+
+
+def _counted_codes(rows: Rows, count: int) -> Mask:
+    """Which rows of codes count; they have no norms."""
+    if rows.norm_bound not in (None, NORM_BOUND):
+        raise ValueError(
+            f"rows.norm_bound is {rows.norm_bound}, expected None: X is SparseCodes, without norms"
+        )
+    return rows.select(count, name="X")
 
 
 def _whole(name: str, value: Any) -> npt.NDArray[np.int64]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from itertools import chain
 from typing import Any, Self
 
 import numpy as np
@@ -41,10 +40,10 @@ class Moments:
     of the data, merged in any order, equal those of one pass to 1e-10.
 
     Rows of enormous norm do not count by default: the moments have a bound on the norms of each
-    stream, which stays with them. It is estimated from the first activations they see, unless it
-    is given. Who gathers parts of the data in several places computes the bounds once
-    (`norm_bound`) and gives them to all; moments with estimated ones merge if the smaller bound
-    leaves out the same rows of both.
+    stream, which stays with them. It is estimated from the first activations they see (none from
+    fewer than 16 rows), unless it is given. Who gathers parts of the data in several places
+    computes the bounds once (`norm_bound`) and gives them to all; moments with estimated ones merge
+    if the smaller bound leaves out the same rows of both.
 
     Args:
         acts_a: activations of model A, (N, d_a) or (batch, position, d_a); an array, a path, or
@@ -297,13 +296,12 @@ def _gather(
 ) -> _core.Moments:
     """One pass, added to `known` as a whole or not at all."""
     total, blocks = paired_blocks(a, b, pairs)
-    first = next(blocks)
-    second = next(blocks, None)
     # The core adds one block as a whole; into new moments, an update with a few rows would cost
     # three more covariances.
-    core = known if known is not None and second is None else new_moments(a.cols, b.cols, bounds)
+    single = a.is_one_block and b.is_one_block
+    core = known if known is not None and single else new_moments(a.cols, b.cols, bounds)
     with Meter(progress, "moments", total) as meter:
-        for block in chain([first] if second is None else [first, second], blocks):
+        for block in blocks:
             report = meter.part(block.start, len(block))
             with named(h_a=(a.name, block.first_a), h_b=(b.name, block.first_b)):
                 if block.rows_a is None or block.rows_b is None:

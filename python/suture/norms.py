@@ -17,8 +17,12 @@ from ._inputs import Acts, Stream
 from ._progress import Meter, Progress
 from .rows import NORM_BOUND, as_rows, stream_mask
 
-__all__ = ["RowReport", "StreamRows", "norm_bound", "row_norms"]
+__all__ = ["CountedRows", "RowReport", "StreamRows", "norm_bound", "row_norms"]
 
+SAMPLE_ROWS = 4096
+LEAST_ROWS = 16
+"""Rows from which on their median says which norms are ordinary; of fewer none is left out unless a
+bound is given."""
 Int64 = npt.NDArray[np.int64]
 
 
@@ -79,13 +83,33 @@ class RowReport:
         )
 
 
+@dataclass(frozen=True)
+class CountedRows:
+    """Which rows of one stream counted, in training or a refit.
+
+    Attributes:
+        rows: rows that count, of those that were looked at.
+        left_out: rows that do not.
+        norm_bound: rows beyond this norm do not count; infinity where there is no bound.
+        beyond: how many of `left_out` are beyond it.
+        share_beyond: their share of the sum of squared norms, of these and the rows that count; 0
+            without a bound.
+    """
+
+    rows: int
+    left_out: int
+    norm_bound: float
+    beyond: int
+    share_beyond: float
+
+
 def norm_bound(acts: Acts, multiple: float = NORM_BOUND, *, rows: Any = None) -> float:
     """A bound on the norms of a stream's rows: `multiple` times the median norm of a sample.
 
     The sample has up to 4096 rows that are spread over all and depend on their number alone, so
     that it is the same however the rows are cut into arrays; rows of zeros are left out of it. An
-    iterable that can be read once is sampled in its first array. Compute the bound of each stream
-    once, and give it to all who gather a part of the moments:
+    iterable that can be read once is sampled in its first 4096 rows. Compute the bound of each
+    stream once, and give it to all who gather a part of the moments:
 
         moments = suture.Moments(d_a=…, d_b=…, norm_bound_a=bound_a, norm_bound_b=bound_b)
 
@@ -107,19 +131,32 @@ def norm_bound(acts: Acts, multiple: float = NORM_BOUND, *, rows: Any = None) ->
     return bound_of(stream, factor, None if kept is None else np.flatnonzero(kept))
 
 
-def bound_of(stream: Stream, multiple: float, kept: Int64 | None = None) -> float:
-    """The bound of a stream of which only the rows `kept` count, in any order, each as often."""
+def default_bound(stream: Stream, multiple: float | None, kept: Int64 | None = None) -> float:
+    """The bound where nobody has given one; infinity for a `multiple` of None, and of few rows."""
+    return math.inf if multiple is None else bound_of(stream, multiple, kept, least=LEAST_ROWS)
+
+
+def bound_of(
+    stream: Stream, multiple: float, kept: Int64 | None = None, *, least: int = 1
+) -> float:
+    """The bound of a stream of which only the rows `kept` count, in any order, each as often.
+    Infinity, which bounds nothing, where that are fewer rows than `least`."""
     if stream.total is None:
-        # It can be read once: what is there to see is its first array.
-        blocks: Sequence[_core.Rows] = [stream.first()]
+        # It can be read once: what there is to see are its first rows.
+        blocks: Sequence[_core.Rows] = stream.ahead(SAMPLE_ROWS)
+        rows = min(sum(block.rows for block in blocks), SAMPLE_ROWS)
         if kept is not None:
-            kept = kept[kept < blocks[0].rows]
+            kept = kept[kept < rows]
+            if not len(kept):
+                raise ValueError(
+                    f"{stream.name} is an iterator, of whose first {rows} rows none is paired, "
+                    "expected some: they say which norms are ordinary; pass norm_bound_a and "
+                    "norm_bound_b, or rows=suture.Rows.all()"
+                )
     else:
-        blocks = ()
-    count = sum(block.rows for block in blocks) if kept is None else len(kept)
-    if stream.total is not None and kept is None:
-        count = stream.total
-    if count == 0:
+        blocks, rows = (), stream.total
+    count = rows if kept is None else len(kept)
+    if count < least:
         return math.inf
     chosen = np.empty(_core.norm_sample(count, None), np.int64)
     _core.norm_sample(count, chosen)

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from ._arguments import instance, integer, real
+from ._counted import counted_rows, warn_of_few, whole_rows
 from ._inputs import Acts, Stream
 from ._progress import Meter, Progress
-from ._training_data import whole_rows
+from .norms import CountedRows
+from .rows import as_rows
 from .sae import SAE
 
 __all__ = ["RefitReport", "refit_decoder"]
@@ -31,6 +33,7 @@ class RefitReport:
         flops_executed: products and sums carried out in all: the dense encoder product (2 d_in
             d_sae a token), and what the active latents and the solver need.
         seconds: time it took.
+        rows: which rows counted (`CountedRows`).
     """
 
     tokens: int
@@ -43,6 +46,7 @@ class RefitReport:
     converged: bool
     flops_executed: float
     seconds: float
+    rows: CountedRows | None = None
 
 
 def refit_decoder(
@@ -50,6 +54,7 @@ def refit_decoder(
     acts: Acts,
     *,
     tokens: int | None = None,
+    rows: Any = None,
     tied_rounds: int = 0,
     ridge: float = 30.0,
     tolerance: float = 1e-3,
@@ -70,6 +75,8 @@ def refit_decoder(
         acts: (N, d_in) activations of its model: arrays, paths, or a list of them.
         tokens: at most so many of them for each solution, taken evenly; None: all. 10 to 50 for
             each latent do.
+        rows: which rows count, a `suture.Rows` or a mask (N,); by default rows of enormous norm do
+            not.
         tied_rounds: so many times, for topk: decoder norms move into the encoder, each encoder
             column w becomes (w · d) d, where d is its decoder row, its bias such that the mean
             token gives 0, and the decoder is solved for the new codes. 0 to 1000; 4 to 8 do.
@@ -93,14 +100,14 @@ def refit_decoder(
     pull = real("ridge", ridge, above=True, most=1e12)
     enough = real("tolerance", tolerance, above=True, most=1e12)
     iterations = integer("max_iterations", max_iterations, 1, 2**31 - 1)
-    return _refit(sae, acts, tokens, "", tied_rounds, pull, enough, iterations, progress)
+    return _refit(sae, acts, tokens, "", rows, tied_rounds, pull, enough, iterations, progress)
 
 
 def refit_after_transfer(
     sae: SAE, refit: Acts, refit_tokens: int | None, tied_rounds: int, progress: Progress
 ) -> tuple[SAE, RefitReport]:
     """`refit_decoder` with its defaults and with the argument names of `Stitch.transfer`."""
-    return _refit(sae, refit, refit_tokens, "refit_", tied_rounds, 30.0, 1e-3, 200, progress)
+    return _refit(sae, refit, refit_tokens, "refit_", None, tied_rounds, 30.0, 1e-3, 200, progress)
 
 
 def _refit(
@@ -108,6 +115,7 @@ def _refit(
     acts: Acts,
     tokens: int | None,
     prefix: str,
+    rows: Any,
     tied_rounds: int,
     ridge: float,
     tolerance: float,
@@ -118,11 +126,13 @@ def _refit(
     most = 0 if tokens is None else integer(f"{prefix}tokens", tokens, 1, 2**62)
     rounds = integer("tied_rounds", tied_rounds, 0, 1000)
     stream = Stream(acts, name, (sae.d_in, "d_in"))
-    shards = stream.whole()
+    shards, starts, counted = counted_rows(acts, stream, as_rows(rows))
+    if not as_rows(rows).selects:
+        warn_of_few("refit_decoder", stream, counted.norm_bound)
     sae._metadata.tell_core()
     size = sum(shard.rows for shard in shards)
-    with Meter(progress, "refit", size) as meter, whole_rows(name, shards):
+    with Meter(progress, "refit", size) as meter, whole_rows(name, shards, starts):
         core, values = sae._core.refit_decoder(
             shards, ridge, tolerance, most, max_iterations, rounds, meter.part(0, size)
         )
-    return SAE._wrap(core), RefitReport(**values)
+    return SAE._wrap(core), RefitReport(**values, rows=counted)

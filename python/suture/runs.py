@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -17,7 +18,9 @@ from ._progress import Progress
 from ._train_loop import Callback, Loop, Row, Stopped, core_state
 from ._train_options import DEFAULT_BATCH_SIZE, TrainOptions, core_settings, with_total_steps
 from ._training_data import training_data
+from .norms import CountedRows
 from .reports import SutureWarning
+from .rows import as_rows
 from .sae import SAE
 from .training import Trainer, checked_loop, wanted_tokens
 
@@ -45,6 +48,7 @@ class TrainRun:
             d_in d_sae a token: torch's flop counter on SAELens' TopK, forward and backward.
             flops_executed: those that were executed, with the latents that fired; see suture.h.
         trainer: to go on from here.
+        rows: which rows counted (`CountedRows`); of an iterable, of those that were read.
         stopped: "tokens": the budget is used; "explained_variance": the moving average has reached
             what was wanted; "exhausted": an iterable has ended; "interrupted": Ctrl-C.
     """
@@ -53,6 +57,7 @@ class TrainRun:
     history: list[Row]
     trainer: Trainer
     stopped: Stopped = "tokens"
+    rows: CountedRows | None = None
 
     def __repr__(self) -> str:
         last = self.history[-1] if self.history else {"steps": 0, "tokens": 0}
@@ -83,6 +88,7 @@ def train(
     acts: Acts,
     *,
     tokens: int | None = None,
+    rows: Any = None,
     explained_variance: float | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int = CHECKPOINT_EVERY,
@@ -97,6 +103,7 @@ def train(
     acts: Acts,
     *,
     tokens: int | None = None,
+    rows: Any = None,
     explained_variance: float | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int = CHECKPOINT_EVERY,
@@ -110,6 +117,7 @@ def train(
     acts: Acts,
     *,
     tokens: int | None = None,
+    rows: Any = None,
     explained_variance: float | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int = CHECKPOINT_EVERY,
@@ -125,7 +133,8 @@ def train(
 
     Args:
         sae: where to begin, or a list of such.
-        acts, tokens, log_every, progress: as for `Trainer.run`.
+        acts, tokens, rows, log_every, progress: as for `Trainer.run`. run.json keeps the bound on
+            norms.
         explained_variance: stop where `explained_variance_average` has reached this in a row of
             the history; of several SAEs, in that of each.
         checkpoint: a new folder for run.json, history.jsonl (the history, a row a line) and the
@@ -161,7 +170,7 @@ def train(
     path = None if checkpoint is None else _folder("checkpoint", checkpoint)
     if path is not None:
         refuse_files(path)
-    data = training_data(acts, (saes[0].d_in, "d_in"), batch_size)
+    data = training_data(acts, (saes[0].d_in, "d_in"), batch_size, as_rows(rows))
     wanted = wanted_tokens(tokens, data)
     settings = options if wanted is None else with_total_steps(options, wanted)
     trainers = [Trainer(one, **settings) for one in saes]
@@ -182,6 +191,7 @@ def train(
             "explained_variance": explained_variance,
             "checkpoint_every": checkpoint_every,
             "log_every": loop.log_every,
+            "norm_bound": data.bound if math.isfinite(data.bound) else None,
         }
         paths = [path / str(i) for i in range(len(saes))] if several else [path]
         loop.folders = [RunFolder.create(one, kept) for one in paths]
@@ -195,6 +205,7 @@ def resume(
     acts: Acts,
     *,
     tokens: int | None = None,
+    rows: Any = None,
     progress: Progress = True,
     callback: Callback | None = None,
     **options: Unpack[TrainOptions],
@@ -211,6 +222,7 @@ def resume(
         acts: what it was trained on. The number of rows and some of them, spread over all, are
             compared with what they were.
         tokens: a new budget for the whole run; None: that which it began with.
+        rows: what it was for `train`, as far as it is not the bound on norms: the run's goes on.
         progress, callback: as for `train`.
         options: to be sure of: settings that are refused if the run has others.
 
@@ -245,7 +257,16 @@ def resume(
     trainers = [Trainer._load(str(one.path / name)) for one in folders]
     states = [core_state(trainer._core) for trainer in trainers]
     _same_settings(options, states[0]["options"])
-    data = training_data(acts, (states[0]["d_in"], "d_in"), trainers[0].batch_size)
+    # Runs of before there were bounds have counted all rows.
+    bound = settings.get("norm_bound")
+    data = training_data(
+        acts,
+        (states[0]["d_in"], "d_in"),
+        trainers[0].batch_size,
+        as_rows(rows),
+        math.inf if bound is None else float(bound),
+        "resume",
+    )
     wanted = settings["tokens"] if tokens is None else integer("tokens", tokens, 1, 2**62)
     data.go_on(trainers[0]._core, states[0])
     before, now = states[0]["kernels_before"], states[0]["kernels"]
@@ -280,17 +301,17 @@ def _run(loop: Loop, trainers: list[Trainer]) -> list[TrainRun]:
             stopped = loop.run()
         except KeyboardInterrupt as error:
             loop.save()
-            runs = _runs(trainers, stopped)
+            runs = _runs(trainers, stopped, loop.data.counted)
             raise TrainingInterrupted(runs if loop.several else runs[0]) from error
         loop.save()
     finally:
         for folder in loop.folders:
             folder.close()
-    return _runs(trainers, stopped)
+    return _runs(trainers, stopped, loop.data.counted)
 
 
-def _runs(trainers: list[Trainer], stopped: Stopped) -> list[TrainRun]:
-    return [TrainRun(t.sae, t.history, t, stopped) for t in trainers]
+def _runs(trainers: list[Trainer], stopped: Stopped, counted: CountedRows) -> list[TrainRun]:
+    return [TrainRun(t.sae, t.history, t, stopped, counted) for t in trainers]
 
 
 def _saes(sae: Any) -> list[SAE]:

@@ -234,12 +234,14 @@ class SAE:
         )
 
     def evaluate(
-        self, acts: Acts, *, features: bool = False, progress: Progress = True
+        self, acts: Acts, *, rows: Any = None, features: bool = False, progress: Progress = True
     ) -> dict[str, Any]:
         """Metrics over all tokens, in one pass that keeps nothing.
 
         Args:
             acts: (N, d_in) activations.
+            rows: which rows are looked at: a `suture.Rows` or a mask (N,). Rows beyond its bound on
+                norms are, but they are not ordinary.
             features: also `feature_frequency` and `feature_maximum`, one number a latent.
 
         Returns:
@@ -247,6 +249,13 @@ class SAE:
             coordinates; fvu = 1 - explained_variance; l0: mean active latents a token;
             dead_fraction: latents that fired on no token; mse over tokens and coordinates; cosine:
             mean over tokens of that between x and x_hat; norm_ratio: mean of |x_hat| / |x|.
+            norm_bound; beyond: rows beyond it; share_beyond: their share of the variance; and of
+            the other rows, the ordinary ones, tokens_ordinary, explained_variance_ordinary,
+            fvu_ordinary, l0_ordinary, mse_ordinary, cosine_ordinary, norm_ratio_ordinary (NaN if
+            there are none). With a few rows of enormous norm the metrics of all rows are theirs.
+
+        Warns:
+            SutureWarning: few rows have more than a quarter of the variance.
 
         >>> import numpy as np, suture
         >>> x = np.random.default_rng(0).normal(size=(100, 4))
@@ -256,7 +265,8 @@ class SAE:
         """
         from .evaluation import Evaluation
 
-        evaluation = Evaluation(self).update(acts, progress=progress)
+        evaluation = Evaluation(self).update(acts, rows=rows, progress=progress)
+        evaluation._warn_of_few_rows("SAE.evaluate", 3)
         metrics = evaluation.metrics
         if features:
             metrics["feature_frequency"] = evaluation.feature_frequency

@@ -11,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ._arguments import named, real
+from ._counting import common_pairs
 from ._inputs import Acts, is_array
 from ._pairs import Pairs
 from ._progress import Meter, Progress
 from .moments import Moments, moments_of, warn_of_few_rows
+from .rows import Rows, as_rows
 
 __all__ = ["SVCCA", "svcca", "svcca_grid"]
 
@@ -81,6 +83,7 @@ def svcca_grid(
     layers_b: Mapping[Any, Acts] | Sequence[Acts],
     *,
     pairs: Pairs = None,
+    rows: Any = None,
     variance_kept: float = 0.99,
     progress: Progress = True,
 ) -> npt.NDArray[np.float64]:
@@ -90,6 +93,8 @@ def svcca_grid(
         layers_a: activations by layer: a mapping, a list, or `suture.Activations`.
         layers_b: likewise, of B, on the same tokens.
         pairs, variance_kept, progress: as in `svcca`.
+        rows: which rows count, as in `svcca`: of all pairs of layers the same ones, those within
+            the bounds of every layer.
 
     Returns:
         (layers of A, layers of B), in the order of the mappings or lists.
@@ -102,13 +107,16 @@ def svcca_grid(
     """
     kept = real("variance_kept", variance_kept, above=True, most=1.0)
     a, b = list(_layers(layers_a, "layers_a")), list(_layers(layers_b, "layers_b"))
+    pairs = common_pairs(a, b, as_rows(rows), pairs)
     grid = np.empty((len(a), len(b)))
     with Meter(progress, "SVCCA", grid.size, unit="pair") as meter:
         for i, (name_a, acts_a) in enumerate(a):
             for j, (name_b, acts_b) in enumerate(b):
                 # Row numbers and shapes are those of one layer, so its name goes into messages.
                 with named(acts_a=name_a, acts_b=name_b, moments=name_a):
-                    moments = moments_of(acts_a, acts_b, progress=False, pairs=pairs)
+                    moments = moments_of(
+                        acts_a, acts_b, progress=False, pairs=pairs, rows=Rows.all()
+                    )
                     grid[i, j] = moments._core.svcca(kept)[0]
                 meter.show(i * len(b) + j + 1, grid.size)
     return grid

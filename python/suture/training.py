@@ -16,6 +16,7 @@ from ._progress import Progress
 from ._train_loop import Callback, Loop, Row, core_state
 from ._train_options import DEFAULT_BATCH_SIZE, TrainOptions, core_settings
 from ._training_data import Once, TrainingData, training_data
+from .rows import as_rows
 from .sae import SAE
 
 __all__ = ["Trainer"]
@@ -80,6 +81,7 @@ class Trainer:
         acts: Acts,
         tokens: int | None = None,
         *,
+        rows: Any = None,
         log_every: int = 10,
         progress: Progress = True,
         callback: Callback | None = None,
@@ -93,6 +95,9 @@ class Trainer:
         Args:
             acts: (N, d_in) activations: arrays, paths, a list of them, or an iterator.
             tokens: how many to train on, in whole batches; None: as many as there are rows.
+            rows: which rows count, a `suture.Rows` or a mask (N,); others are never drawn. By
+                default rows of enormous norm do not, for which arrays are read once beforehand; an
+                iterator's bound follows from its first 4096 rows.
             log_every: steps for each row of the history.
             progress: True for a tqdm bar after two seconds, or a function of (done, total).
             callback: called with each row of the history; what it raises ends the run.
@@ -103,7 +108,8 @@ class Trainer:
         Raises:
             SutureWarning: an iterator ended before so many tokens.
         """
-        data = training_data(acts, (self._d_in, "d_in"), self.batch_size)
+        counted, width = as_rows(rows), (self._d_in, "d_in")
+        data = training_data(acts, width, self.batch_size, counted, function="Trainer.run")
         wanted = wanted_tokens(tokens, data)
         state = core_state(self._core)
         if isinstance(data, Once):

@@ -42,6 +42,7 @@ def test_bad_input(case: Row, tmp_path: Path) -> None:
 # Without arguments to get wrong: exceptions, records, results.
 RECORDS = (
     "CPUInfo",
+    "CountedRows",
     "FidelitySummary",
     "FitReport",
     "Objective",

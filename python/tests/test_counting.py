@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import pickle
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -71,7 +72,7 @@ def test_every_row_counts_where_that_is_said() -> None:
 def test_plain_gaussian_rows_all_count(scale: float) -> None:
     for d in (1, 2, 8, 64):
         x = RNG.normal(size=(4000, d)) * scale
-        # Of one coordinate 0.07 % of a Gaussian are beyond five times the median.
+        # Of one coordinate 0.07 % of a Gaussian are beyond five times the median, of two 3e-8.
         left = Moments(x, x[:, :1] * 0 + scale).left_out
         assert left == 0 if d > 1 else left < 0.003 * 4000
 
@@ -123,10 +124,23 @@ def test_the_first_rows_decide_for_moments_that_begin_empty() -> None:
     assert whole.norm_bound_a == first.norm_bound_a
     kept = (norms_a <= whole.norm_bound_a) & (norms_b <= whole.norm_bound_b)
     expect_of(whole, A[kept], B[kept])
-    # An iterable is sampled in its first array, and read once.
-    once = Moments(iter([A[:4000], A[4000:]]), iter([B[:4000], B[4000:]]))
-    assert once.norm_bound_a == first.norm_bound_a
-    expect_of(once, A[kept], B[kept])
+    # An iterable is sampled in its first 4096 rows, and read once, however it is cut.
+    bound = 5 * float(np.median(norms_a[:4096]))
+    for size in (1, 1000, 4096, N):
+
+        def again(x: np.ndarray, size: int = size) -> Iterator[np.ndarray]:
+            memory = np.empty((size, x.shape[1]))
+            for low in range(0, N, size):
+                part = x[low : low + size]
+                memory[: len(part)] = part
+                yield memory[: len(part)]
+
+        once = Moments(again(A), again(B))
+        assert once.norm_bound_a == pytest.approx(bound, rel=1e-14)
+        inside = (norms_a <= once.norm_bound_a) & (norms_b <= once.norm_bound_b)
+        expect_of(once, A[inside], B[inside])
+    with pytest.raises(ValueError, match="acts_a is an iterator, of whose first 4096 rows none"):
+        Moments(iter([A]), B, pairs=([8000], [1]))
     chosen = Moments(d_a=D_A, d_b=D_B, rows=Rows(norm_bound=2))
     assert pickle.loads(pickle.dumps(chosen)).update(A, B).left_out > 25
     assert Moments(d_a=D_A, d_b=D_B).update(A, B, rows=Rows.all()).left_out == 0
@@ -135,7 +149,13 @@ def test_the_first_rows_decide_for_moments_that_begin_empty() -> None:
     with pytest.raises(ValueError, match="nan"):
         empty.update(np.full((9, D_A), np.nan), B[:9])
     assert empty.norm_bound_a == math.inf
-    assert empty.update(A[:9], B[:9]).norm_bound_a < math.inf
+    assert empty.update(A[:99], B[:99]).norm_bound_a < math.inf
+    # A handful of rows does not say which norms are ordinary.
+    few = Moments(d_a=D_A, d_b=D_B).update(A[1:10], B[1:10])
+    assert few.norm_bound_a == math.inf
+    assert few.update(A, B).left_out == 0
+    with pytest.warns(SutureWarning, match="few rows"):
+        Stitch.fit(few)
 
 
 def test_parts_merge_with_bounds_given_to_all() -> None:
@@ -231,6 +251,28 @@ def test_fit_and_evaluation_count_the_same_rows() -> None:
     assert suture.svcca(A, B) == suture.svcca(Moments(A, B))
     mask = np.arange(N) % 2 == 0
     assert suture.svcca(A, B, rows=mask) == suture.svcca(A[mask], B[mask])
+
+
+def test_a_grid_is_of_the_same_rows_everywhere() -> None:
+    layers_a = {0: A, 1: (A + RNG.normal(size=A.shape)).astype(np.float32)}
+    layers_b = [B, (B + RNG.normal(size=B.shape)).astype(np.float32)]
+    layers_b[1][4444] *= 1000
+    grid = suture.svcca_grid(layers_a, layers_b)
+    kept = np.ones(N, bool)
+    for layer in (*layers_a.values(), *layers_b):
+        kept &= np.linalg.norm(layer.astype(float), axis=1) <= suture.norm_bound(layer)
+    assert not kept[4444]
+    for i, a in enumerate(layers_a.values()):
+        for j, b in enumerate(layers_b):
+            one = suture.svcca(a[kept], b[kept], rows=Rows.all()).mean_correlation
+            assert grid[i, j] == pytest.approx(one, rel=1e-9)
+    swapped = RNG.permutation(N)
+    moved = [layer[swapped] for layer in layers_b]
+    pairs = (swapped, np.arange(N))
+    assert suture.svcca_grid(layers_a, moved, pairs=pairs) == pytest.approx(grid, rel=1e-9)
+    mask = np.arange(N) < 3000
+    half = suture.svcca_grid([A], [B], rows=mask)[0, 0]
+    assert half == pytest.approx(suture.svcca(A[mask], B[mask]).mean_correlation, rel=1e-9)
 
 
 def test_ten_percent_of_one_side_is_not_few() -> None:

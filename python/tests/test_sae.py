@@ -114,7 +114,9 @@ def test_inputs_in_parts(rng: np.random.Generator, tmp_path: Path) -> None:
         for kind in ("path", "folder", "list of arrays", "generator", "column order in parts"):
             found = sae.encode(files(x, _new(folder, kind, "a"))[kind])
             np.testing.assert_array_equal(found.to_dense(), codes.to_dense(), err_msg=kind)
+            # The bound on norms follows from a generator's first array alone.
             found_metrics = sae.evaluate(files(x, _new(folder, kind, "b"))[kind])
+            found_metrics["norm_bound"] = metrics["norm_bound"]
             assert found_metrics == pytest.approx(metrics, rel=1e-6), kind
 
 
@@ -147,9 +149,43 @@ def test_metrics(rng: np.random.Generator) -> None:
     metrics = sae.evaluate(x, features=True)
     np.testing.assert_allclose(metrics.pop("feature_frequency"), (f > 0).mean(0), rtol=1e-12)
     np.testing.assert_allclose(metrics.pop("feature_maximum"), f.max(0), rtol=1e-4)
+    for name in ("explained_variance", "fvu", "l0", "mse", "cosine", "norm_ratio"):
+        expected[f"{name}_ordinary"] = expected[name]
+    expected |= {"tokens_ordinary": 300, "beyond": 0, "share_beyond": 0.0}
+    expected["norm_bound"] = 5 * np.median(np.linalg.norm(y, axis=1))
     assert metrics == pytest.approx(expected, rel=1e-4)
-    evaluation = suture.Evaluation(sae).update(x[:100]).update(x[100:])
-    assert evaluation.metrics == pytest.approx(metrics, rel=1e-9)
+    evaluation = suture.Evaluation(sae, norm_bound=metrics["norm_bound"])
+    assert evaluation.update(x[:100]).update(x[100:]).metrics == pytest.approx(metrics, rel=1e-9)
+
+
+def test_metrics_of_ordinary_rows(rng: np.random.Generator) -> None:
+    sae = suture.SAE(**settings("topk", rng))
+    x = rng.normal(2, 1, (4000, D_IN)).astype(np.float32)
+    x[::500] *= 100
+    kept = np.ones(4000, bool)
+    kept[::500] = False
+    with pytest.warns(
+        suture.SutureWarning, match=r"SAE.evaluate: few rows: 8 of 4000 rows of acts"
+    ):
+        metrics = sae.evaluate(x)
+    whole, ordinary = sae.evaluate(x, rows=suture.Rows.all()), sae.evaluate(x[kept])
+    for name in ("explained_variance", "fvu", "l0", "mse", "cosine", "norm_ratio", "tokens"):
+        assert metrics[name] == pytest.approx(whole[name], rel=1e-12)
+        assert metrics[f"{name}_ordinary"] == pytest.approx(ordinary[name], rel=1e-9)
+        assert whole[f"{name}_ordinary"] == whole[name]
+    assert metrics["beyond"] == 8
+    centred = ((x - x.mean(0, dtype=np.float64)) ** 2).sum(1)
+    assert metrics["share_beyond"] == pytest.approx(centred[~kept].sum() / centred.sum(), rel=1e-6)
+    assert (whole["beyond"], whole["share_beyond"], whole["norm_bound"]) == (0, 0, np.inf)
+    # A mask leaves rows out altogether; what it leaves out may be anything.
+    x[~kept] = np.nan
+    masked = sae.evaluate(x, rows=kept)
+    assert masked == pytest.approx(ordinary, rel=1e-9)
+    # All are beyond: their metrics are there, those of ordinary rows are not.
+    none = suture.Evaluation(sae, norm_bound=1e-3).update(x[1:100]).metrics
+    assert none["beyond"] == none["tokens"] == 99
+    assert np.isnan(none["explained_variance_ordinary"])
+    assert none["share_beyond"] == 1
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

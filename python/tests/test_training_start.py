@@ -32,7 +32,7 @@ def begun(acts: Any, sae: suture.SAE | None = None, **options: Any) -> suture.SA
     """The SAE just before its first step."""
     sae = sae or suture.SAE.init(acts[0].shape[-1], 32, k=3, seed=2)
     trainer = suture.Trainer(sae, batch_size=1, lr=STILL, **options)
-    trainer.run(acts, tokens=1)
+    trainer.run(acts, tokens=1, rows=suture.Rows.all())
     return trainer.sae
 
 

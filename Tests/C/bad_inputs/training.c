@@ -15,6 +15,10 @@ void evaluation_rows(void) {
     ROW(INVALID, "evaluation|no tokens", "refused tokens do not count",
         suture_evaluation_report_get(evaluation, &out_evaluation_report));
     OK(suture_evaluation_update(evaluation, &a, NULL));
+    ROW(INVALID, "60 tokens", "after the first token", suture_evaluation_set_norm_bound(evaluation, 5));
+    ROW(INVALID, "evaluation|NULL", "NULL", suture_evaluation_set_norm_bound(NULL, 5));
+    ROW(INVALID, "norm_bound|0", "zero", suture_evaluation_set_norm_bound(evaluation, 0));
+    ROW(INVALID, "norm_bound|nan", "NaN", suture_evaluation_set_norm_bound(evaluation, NAN));
     ROW(INVALID, "evaluation|NULL", "NULL", suture_evaluation_report_get(NULL, &out_evaluation_report));
     ROW(INVALID, "out|NULL", "NULL", suture_evaluation_report_get(evaluation, NULL));
     SIZE_ROWS("out", out_evaluation_report, suture_evaluation_report_get(evaluation, &out_evaluation_report));
