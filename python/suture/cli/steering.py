@@ -48,6 +48,11 @@ def options(parser: ArgumentParser) -> None:
     )
     own.add_argument("--mode", choices=["clamp", "add", "ablate"], default="clamp")
     own.add_argument("--strength", type=float, default=1.0, help="factor of z_mean (1)")
+    own.add_argument(
+        "--positions", choices=["all", "last", "generated"],
+        help="steer these rows, but no special tokens, chat markers or enormous norms (every row, "
+        "those too)",
+    )  # fmt: skip
     own.add_argument("--max-new-tokens", type=int, default=64, help="(64)")
     own.add_argument("--temperature", type=float, default=1.0, help="0: no sampling (1)")
     own.add_argument("--seed", type=int, default=0, help="(0)")
@@ -136,7 +141,10 @@ def _texts(vector: suture.SteeringVector, folder: Path, options: Namespace) -> d
             )
         layer = site.layer
     model, tokenizer = load(folder, "steered-model" if options.steered_model else "model")
-    with steer(model, vector, layer, options.mode, options.strength):
+    rows = None if options.positions is None else suture.Rows(positions=options.positions)
+    with steer(
+        model, vector, layer, options.mode, options.strength, rows=rows, tokenizer=tokenizer
+    ):
         texts = generate(
             model, tokenizer, options.generate, max_new_tokens=options.max_new_tokens,
             temperature=options.temperature, seed=options.seed, progress=not options.quiet,
