@@ -107,6 +107,64 @@ static void affine(const float *x, int rows, int in, const float *P, const float
     }
 }
 
+static int by_value(const void *a, const void *b) {
+    const double *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+static void test_norms(void) {
+    // Rows of one norm for each, three of them massive.
+    enum { N = 200 };
+    static float a_data[N * D_A], b_data[N * D_B];
+    for (int r = 0; r < N; ++r) {
+        for (int i = 0; i < D_A; ++i) a_data[r * D_A + i] = sinf((float)(r * D_A + i));
+        for (int i = 0; i < D_B; ++i) b_data[r * D_B + i] = cosf((float)(r * D_B + i));
+    }
+    for (int r = 7; r < N; r += 80) {
+        for (int i = 0; i < D_A; ++i) a_data[r * D_A + i] = 1000;
+    }
+    const suture_matrix a = {a_data, N, D_A, 0, SUTURE_FLOAT32}, b = {b_data, N, D_B, 0, SUTURE_FLOAT32};
+    double norms[N], sorted[N], bound = 0;
+    OK(suture_row_norms(&a, NULL, norms));
+    for (int r = 0; r < N; ++r) {
+        double sum = 0;
+        for (int i = 0; i < D_A; ++i) sum += (double)a_data[r * D_A + i] * a_data[r * D_A + i];
+        CLOSE(norms[r], sqrt(sum), 1e-12 * sqrt(sum) + 1e-300);
+    }
+    int64_t count = 0, rows[N];
+    OK(suture_norm_sample(N, rows, N, &count));
+    CHECK(count == N && rows[0] == 0 && rows[N - 1] == N - 1, "%d rows", (int)count);
+    memcpy(sorted, norms, sizeof sorted);
+    qsort(sorted, N, sizeof *sorted, by_value);
+    const suture_matrix parts[2] = {{a_data, 50, D_A, 0, SUTURE_FLOAT32},
+                                    {a_data + 50 * D_A, N - 50, D_A, 0, SUTURE_FLOAT32}};
+    OK(suture_norm_bound(parts, 2, 5, &bound));
+    CLOSE(bound, 5 * (sorted[N / 2 - 1] + sorted[N / 2]) / 2, 1e-12);
+
+    suture_norms_report report = {.struct_size = sizeof report};
+    suture_moments *m = NULL;
+    OK(suture_moments_create(D_A, D_B, &m));
+    OK(suture_moments_update(m, &a, &b, NULL));
+    OK(suture_moments_norms(m, &report));
+    CHECK(report.left_out == 0 && report.a.massive == 3 && report.carried_by_few == 1 && report.bounds == 0,
+        "%d %d", (int)report.a.massive, (int)report.bounds);
+    suture_moments_destroy(m);
+
+    OK(suture_moments_create(D_A, D_B, &m));
+    OK(suture_moments_set_norm_bounds(m, bound, INFINITY, 0));
+    OK(suture_moments_update(m, &a, &b, NULL));
+    uint64_t tokens = 0;
+    OK(suture_moments_info(m, NULL, NULL, &tokens));
+    OK(suture_moments_norms(m, &report));
+    CHECK(tokens == N - 3 && report.left_out == 3 && report.a.beyond == 3 && report.b.beyond == 0, "%d tokens",
+        (int)tokens);
+    CHECK(report.a.norm_bound == bound && report.b.norm_bound == INFINITY && report.bounds == 2, "%g",
+        report.a.norm_bound);
+    CHECK(report.carried_by_few == 0 && report.a.massive == 0 && report.a.largest <= bound, "%g", report.a.largest);
+    CLOSE(report.a.median, sorted[N / 2], 0.05 * sorted[N / 2]);
+    suture_moments_destroy(m);
+}
+
 static void test_alignment(void) {
     // "ab cd" as two tokens, and as five of which the third ends within nothing of its own.
     const int64_t ends_a[] = {2, 5}, ends_b[] = {1, 2, 2, 4, 5};
@@ -464,6 +522,7 @@ int main(int argc, char **argv) {
     OK(suture_set_threads(2));
 
     test_alignment();
+    test_norms();
     suture_moments *moments = test_moments();
     suture_stitch *stitch = test_stitch(moments, argv[1]);
     suture_sae *sae = test_sae(argv[1]);

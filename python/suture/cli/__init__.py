@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -43,10 +44,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"suture {options.command}: {error or type(error).__name__}", file=sys.stderr)
         return 1
     if options.json:
-        print(json.dumps(result, indent=1, ensure_ascii=False))
+        print(json.dumps(_plain(result), indent=1, ensure_ascii=False))
     else:
         print(commands.as_text(result))
     return 0
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no infinity, which is no bound, and no NaN."""
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class _Parser(argparse.ArgumentParser):

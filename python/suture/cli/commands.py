@@ -62,6 +62,7 @@ def _fit_options(parser: ArgumentParser) -> None:
         help="both directions together, or one of two simpler maps to compare with (joint)",
     )
     parser.add_argument("--ridge", type=float, help="relative to mean variances (chosen)")
+    inputs.add_norm_bound(parser)
     parser.add_argument("--held-a", type=Path, help="held-out activations of A")
     parser.add_argument("--held-b", type=Path, help="held-out activations of B")
     parser.add_argument("--out", type=Path, required=True, help="stitch to write (.safetensors)")
@@ -76,6 +77,7 @@ def _pick_layer(options: Namespace, rows_a: Any, pairs: Any) -> tuple[int, dict[
         {0: rows_a},
         {layer: acts.shards(layer) for layer in candidates},
         pairs=pairs,
+        rows=inputs.counted(options),
         progress=not options.quiet,
     )
     scores = dict(zip(map(str, candidates), grid[0].tolist(), strict=True))
@@ -100,6 +102,7 @@ def _fit(options: Namespace) -> dict[str, Any]:
         rows_a,
         inputs.rows(options.acts_b, layer_b, "layer-b"),
         pairs=pairs,
+        rows=inputs.counted(options),
         alpha=options.alpha,
         objective=options.objective,
         method=options.method,
@@ -121,6 +124,8 @@ def _fit(options: Namespace) -> dict[str, Any]:
             inputs.rows(options.held_a, options.layer_a, "layer-a"),
             inputs.rows(options.held_b, layer_b, "layer-b"),
             pairs=held_pairs,
+            # The bounds of the fit, unless every row counts.
+            rows=None if options.norm_bound is not None else suture.Rows.all(),
             alpha=options.alpha,
             progress=not options.quiet,
         )
@@ -174,6 +179,7 @@ def _evaluate_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--layer", type=inputs.layer, nargs="+", help="layer of each folder of activations"
     )
+    inputs.add_norm_bound(parser)
 
 
 def _evaluate(options: Namespace) -> dict[str, Any]:
@@ -188,10 +194,15 @@ def _evaluate(options: Namespace) -> dict[str, Any]:
         inputs.rows(path, layer, "layer") for path, layer in zip(options.acts, layers, strict=True)
     ]
     if wanted == 1:
-        return dict(suture.SAE.load(options.what).evaluate(rows[0], progress=not options.quiet))
+        sae = suture.SAE.load(options.what)
+        return dict(sae.evaluate(rows[0], rows=inputs.counted(options), progress=not options.quiet))
     pairs = inputs.pairing(*options.acts)
     stitch = suture.Stitch.load(options.what)
-    found = asdict(stitch.evaluate(*rows, pairs=pairs, progress=not options.quiet))
+    found = asdict(
+        stitch.evaluate(
+            *rows, pairs=pairs, rows=inputs.counted(options), progress=not options.quiet
+        )
+    )
     return found if pairs is None else found | {"pairing": inputs.shares(pairs)}
 
 

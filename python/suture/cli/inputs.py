@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import Any
 
 import suture
+from suture.rows import NORM_BOUND
 from suture.site import residual_layer
 
 SITE = (
@@ -71,6 +72,31 @@ def origin(path: Path, layer: int | None) -> dict[str, Any]:
     """The same, in the words of a SAE's metadata."""
     known = source(path, layer)
     return suture.Site(known.get("model") or None, known.get("layer")).metadata
+
+
+def add_norm_bound(parser: ArgumentParser) -> None:
+    """The option that says which norms count."""
+    parser.add_argument(
+        "--norm-bound",
+        type=_multiple,
+        default=NORM_BOUND,
+        metavar="MULTIPLE",
+        help=f"rows beyond so many times the median norm do not count, or 'none' ({NORM_BOUND:g})",
+    )
+
+
+def _multiple(text: str) -> float | None:
+    if text == "none":
+        return None
+    try:
+        return suture.Rows(norm_bound=float(text)).norm_bound
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is neither a number above 0 nor 'none'") from None
+
+
+def counted(options: Namespace) -> suture.Rows:
+    """Which rows count."""
+    return suture.Rows(norm_bound=options.norm_bound)
 
 
 def layer(text: str) -> int:

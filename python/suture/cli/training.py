@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ def train_options(parser: ArgumentParser) -> None:
     )
     for name, kind, choices, text in _SETTINGS:
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, choices=choices, help=text)
+    inputs.add_norm_bound(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the start and the order (0)")
     parser.add_argument("--checkpoint", type=Path, help="folder for checkpoints and the history")
     parser.add_argument("--checkpoint-every", type=int, help="tokens between checkpoints")
@@ -81,7 +83,8 @@ def train(options: Namespace) -> dict[str, Any]:
     run = _resumed(rows, options, settings) if options.resume else _new(rows, options, settings)
     run.sae.save(options.out)
     last = dict(run.history[-1]) if run.history else {}
-    return {"out": str(options.out), "stopped": run.stopped} | last
+    counted = {} if run.rows is None else {"rows": asdict(run.rows)}
+    return {"out": str(options.out), "stopped": run.stopped} | last | counted
 
 
 def _resumed(rows: Any, options: Namespace, settings: dict[str, Any]) -> suture.TrainRun:
@@ -121,6 +124,7 @@ def _new(rows: Any, options: Namespace, settings: dict[str, Any]) -> suture.Trai
         start,
         rows,
         tokens=options.tokens,
+        rows=inputs.counted(options),
         explained_variance=options.explained_variance,
         checkpoint=options.checkpoint,
         seed=options.seed,
