@@ -28,6 +28,32 @@ public enum LAPACK {
         return values
     }
 
+    /// The same in float32, of an (n, n) matrix.
+    ///
+    /// - Throws: `numerical` if the iteration does not converge; `outOfMemory`.
+    public static func eigenvalues(vectorsInto matrix: UnsafeMutablePointer<Float>, n: Int) throws -> [Float] {
+        var order = Int32(n)
+        var values = [Float](repeating: 0, count: n)
+        var info: Int32 = 0
+        var (size, integerSize) = (Float(-1), Int32(-1))
+        var (query, integerQuery) = (Int32(-1), Int32(-1))
+        ssyevd_("V", "L", &order, matrix, &order, &values, &size, &query, &integerSize, &integerQuery, &info)
+        guard info == 0 else { throw SutureError.internal("ssyevd refused argument \(-info)") }
+        // A float32 may have rounded the size down: 1 + 6 n + 2 n² is what the routine asks for.
+        query = Int32(clamping: max(Int(size), 1 + 6 * n + 2 * n * n))
+        integerQuery = integerSize
+        // Two floats fit in the place of a double.
+        let work = try DoubleMatrix(rows: 1, cols: Int(query) / 2 + 1)
+        var integers = [Int32](repeating: 0, count: Int(integerSize))
+        work.pointer.withMemoryRebound(to: Float.self, capacity: Int(query)) { memory in
+            ssyevd_("V", "L", &order, matrix, &order, &values, memory, &query, &integers, &integerQuery, &info)
+        }
+        guard info == 0, values.allSatisfy(\.isFinite) else {
+            throw SutureError.numerical("the eigenvalues of a \(n) x \(n) matrix did not converge (ssyevd \(info))")
+        }
+        return values
+    }
+
     /// Upper triangular R with Rᵀ R = S, in place of S, with zeros below; false if S is not positive
     /// definite (then the content is worthless). Only the upper triangle is read.
     public static func cholesky(_ matrix: DoubleMatrix) -> Bool {

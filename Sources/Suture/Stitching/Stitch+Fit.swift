@@ -154,7 +154,7 @@ extension Stitch {
         }
         let solver = StitchSolver(
             problem: problem, tolerance: options.tolerance, maxIterations: options.maxIterations, check: check)
-        let solution = try solver.solve(from: leastSquares)
+        let solution = try solver.solve()
         report.iterations = solution.iterations
         report.converged = solution.converged
         report.gradientNorm = solution.gradientNorm
