@@ -48,6 +48,7 @@ SETTINGS = suture.report.Settings(
     d_sae=2048,
     sae_tokens=400_000,
     lr=1e-3,
+    scale_inputs=1,
     both_ways=1,
 )
 

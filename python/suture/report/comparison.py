@@ -45,27 +45,26 @@ def compare(
     """
 
     def moments(acts: dict[str, Any], which: str) -> suture.Moments:
-        with warnings.catch_warnings():
-            # That few rows carry the moments of all of them is what is shown here.
-            warnings.simplefilter("ignore", suture.SutureWarning)
-            return suture.Moments(acts["a"], acts["b"], rows=ROWS[which], progress=progress)
+        return suture.Moments(acts["a"], acts["b"], rows=ROWS[which], progress=progress)
 
-    fitted = {which: moments(train, which) for which in ROWS}
-    judged = {which: moments(held, which) for which in ROWS}
     found = []
-    for label, which, options in STITCHES:
-        start = time.perf_counter()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", suture.SutureWarning)
+    with warnings.catch_warnings():
+        # That few rows carry the moments of all rows, and that raw units hear one stream alone, is
+        # what is shown here.
+        warnings.simplefilter("ignore", suture.SutureWarning)
+        fitted = {which: moments(train, which) for which in ROWS}
+        judged = {which: moments(held, which) for which in ROWS}
+        for label, which, options in STITCHES:
+            start = time.perf_counter()
             stitch = suture.Stitch.fit(
                 moments=fitted[which], alpha=alpha, progress=progress, **options
             )
-        seconds = time.perf_counter() - start
-        assert stitch.report is not None
-        found.append(
-            {"label": label, "seconds": seconds, "iterations": stitch.report.iterations}
-            | {name: asdict(stitch.evaluate(judged[name], alpha=alpha)) for name in ROWS}
-        )
+            seconds = time.perf_counter() - start
+            assert stitch.report is not None
+            found.append(
+                {"label": label, "seconds": seconds, "iterations": stitch.report.iterations}
+                | {name: asdict(stitch.evaluate(judged[name], alpha=alpha)) for name in ROWS}
+            )
     return {
         "bound": NORM_BOUND,
         "streams": {name: norms(acts, NORM_BOUND) for name, acts in held.items()},

@@ -62,14 +62,16 @@ def stitches(comparison: dict[str, Any]) -> str:
                 label=label,
                 color=color,
             )
-            axes.bar_label(bars, [f"{value:.2f}" for value in values], padding=3, fontsize=10)
+            labels = [f"{value:.2f}".replace("-", "−") for value in values]
+            axes.bar_label(bars, labels, padding=3, fontsize=10)
         axes.axvline(0, color=INK, linewidth=0.8)
         axes.set_yticks(range(len(rows)), [row["label"] for row in rows])
         axes.invert_yaxis()
         low = min(0.0, *(row["ordinary"][key] for row in rows for key, _, _ in ways))
-        axes.set_xlim(max(low, least) - (0.12 if low < 0 else 0), 1.0)
+        axes.set_xlim(max(low, least) - (0.2 if low < 0 else 0), 1.0)
         axes.set_xlabel("explained variance of held-out ordinary rows")
         axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(low == 0)
         axes.legend(frameon=False, loc="lower right", fontsize=10)
         return svg(drawing, "Bars of explained variance by stitch, in both directions")
 

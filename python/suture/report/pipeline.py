@@ -88,6 +88,9 @@ class Experiment(Pair):
     def train(self, train: Step, svcca: Step, models: Step, name: str = "a") -> Step:
         """A TopK SAE on A, or on B."""
         settings = self.settings
+        scaled: suture.TrainOptions = {}
+        if settings.scale_inputs:
+            scaled = {"normalize_activations": "expected_average_only_in", "b_dec_init": "mean"}
 
         def compute(folder: Path) -> dict[str, Any]:
             sae = suture.SAE.init(
@@ -105,6 +108,7 @@ class Experiment(Pair):
                 lr=settings.lr,
                 seed=settings.seed,
                 progress=self.progress,
+                **scaled,
             )
             site = suture.Site(models.result[name]["name"], svcca.result[f"layer_{name}"])
             run.sae.metadata |= site.metadata
@@ -114,7 +118,7 @@ class Experiment(Pair):
         depends = {
             "train": train.key,
             "sae": [settings.d_sae, settings.k, settings.seed],
-            "training": [settings.sae_tokens, settings.batch_size, settings.lr],
+            "training": [settings.sae_tokens, settings.batch_size, settings.lr, scaled],
         }
         title = f"Training a sparse autoencoder on {name.upper()}"
         return self.steps.run("sae" if name == "a" else "sae-b", title, depends, compute)

@@ -59,6 +59,9 @@ class Settings(PairSettings):
     d_sae: int = 4096
     lr: float = 2e-3
     seed: int = 0
+    #: 1: train SAEs on activations scaled to a mean norm of √d, from their mean on, so that one
+    #: learning rate suits streams of any size; 0: on activations as they are, as the paper does.
+    scale_inputs: int = 0
     #: 1: train a SAE on B as well and carry it to A; 0: from A to B only.
     both_ways: int = 0
 
@@ -70,8 +73,9 @@ class Settings(PairSettings):
         if self.k > self.d_sae:
             raise ValueError(f"k is {self.k}, expected at most d_sae = {self.d_sae}")
         positive("lr", self.lr)
-        if self.both_ways not in (0, 1):
-            raise ValueError(f"both_ways is {self.both_ways}, expected 0 or 1")
+        for name in ("both_ways", "scale_inputs"):
+            if getattr(self, name) not in (0, 1):
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 0 or 1")
 
 
 def at_least(name: str, value: int, least: int) -> None:
