@@ -232,6 +232,26 @@ suture_status suture_moments_deserialize(const uint8_t *bytes, uint64_t size, su
 suture_status suture_svcca(const suture_moments *moments, double variance_kept,
     suture_svcca_report *out);
 
+/// The singular directions that suture_svcca() keeps, of each side, as stitches: SUTURE_UP maps a
+/// stream to its white principal coordinates (mean 0, variance 1, the largest direction first),
+/// SUTURE_DOWN back. suture_svcca_white() of such rows is the SVCCA of the streams, so that of many
+/// layers each is whitened once. Either out-pointer may be NULL.
+///
+/// *out_a and *out_b are the caller's, to be released with suture_stitch_destroy().
+///
+/// Errors: as suture_svcca(); SUTURE_ERROR_NUMERICAL for coordinates beyond float32.
+suture_status suture_moments_whiten(const suture_moments *moments, double variance_kept,
+    suture_stitch **out_a, suture_stitch **out_b);
+
+/// suture_svcca() of rows that suture_moments_whiten() has made white, in part or whole: white_a
+/// (N, kept_a) and white_b (N, kept_b), row i of both of the same token. Set out->struct_size
+/// first.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for unequal numbers of rows or a value that is not finite;
+/// SUTURE_ERROR_OUT_OF_MEMORY; SUTURE_ERROR_NUMERICAL.
+suture_status suture_svcca_white(const suture_matrix *white_a, const suture_matrix *white_b,
+    suture_svcca_report *out);
+
 /// Releases moments. NULL is fine.
 void suture_moments_destroy(suture_moments *moments);
 

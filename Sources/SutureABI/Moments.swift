@@ -203,15 +203,59 @@ public func suture_svcca(
         let moments = try SutureABI.moments(moments).moments
         let out = try required(out, "out")
         try structSize(UnsafeRawPointer(out), "out", of: suture_svcca_report.self)
-        let result = try moments.svcca(varianceKept: variance_kept)
-        var report = suture_svcca_report()
-        report.mean_correlation = result.meanCorrelation
-        report.kept_a = Int64(result.keptA)
-        report.kept_b = Int64(result.keptB)
-        try writeReport(report, to: out, "out")
+        try writeReport(suture_svcca_report(try moments.svcca(varianceKept: variance_kept)), to: out, "out")
+    }
+}
+
+/// The singular directions that suture_svcca() keeps, of each side, as stitches: SUTURE_UP maps a stream
+/// to its white principal coordinates (mean 0, variance 1, the largest direction first), SUTURE_DOWN
+/// back. suture_svcca_white() of such rows is the SVCCA of the streams, so that of many layers each is
+/// whitened once. Either out-pointer may be NULL.
+///
+/// *out_a and *out_b are the caller's, to be released with suture_stitch_destroy().
+///
+/// Errors: as suture_svcca(); SUTURE_ERROR_NUMERICAL for coordinates beyond float32.
+@c
+public func suture_moments_whiten(
+    _ moments: UnsafePointer<suture_moments>?, _ variance_kept: Double,
+    _ out_a: UnsafeMutablePointer<UnsafeMutablePointer<suture_stitch>?>?,
+    _ out_b: UnsafeMutablePointer<UnsafeMutablePointer<suture_stitch>?>?
+) -> suture_status {
+    boundary {
+        let found = try SutureABI.moments(moments).moments.whitening(varianceKept: variance_kept)
+        if let out_a { out_a.pointee = makeHandle(StitchBox(found.a), as: suture_stitch.self) }
+        if let out_b { out_b.pointee = makeHandle(StitchBox(found.b), as: suture_stitch.self) }
+    }
+}
+
+/// suture_svcca() of rows that suture_moments_whiten() has made white, in part or whole: white_a (N,
+/// kept_a) and white_b (N, kept_b), row i of both of the same token. Set out->struct_size first.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for unequal numbers of rows or a value that is not finite;
+/// SUTURE_ERROR_OUT_OF_MEMORY; SUTURE_ERROR_NUMERICAL.
+@c
+public func suture_svcca_white(
+    _ white_a: UnsafePointer<suture_matrix>?, _ white_b: UnsafePointer<suture_matrix>?,
+    _ out: UnsafeMutablePointer<suture_svcca_report>?
+) -> suture_status {
+    boundary {
+        let a = try matrix(white_a, "white_a")
+        let b = try matrix(white_b, "white_b", rows: (a.rows, "the rows of white_a"))
+        let out = try required(out, "out")
+        try structSize(UnsafeRawPointer(out), "out", of: suture_svcca_report.self)
+        try writeReport(suture_svcca_report(try SVCCA(whiteA: a, whiteB: b)), to: out, "out")
     }
 }
 
 /// Releases moments. NULL is fine.
 @c
 public func suture_moments_destroy(_ moments: UnsafeMutablePointer<suture_moments>?) { destroyHandle(moments) }
+
+extension suture_svcca_report {
+    fileprivate init(_ found: SVCCA) {
+        self.init()
+        mean_correlation = found.meanCorrelation
+        kept_a = Int64(found.keptA)
+        kept_b = Int64(found.keptB)
+    }
+}

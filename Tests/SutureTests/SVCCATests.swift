@@ -39,6 +39,30 @@ private func paired(_ a: [[Double]], _ b: [[Double]]) -> PairedRows {
         #expect(abs(most.meanCorrelation - 0.9) < 1e-7)
     }
 
+    @Test func `white coordinates are white, lead back, and have the correlations of the streams`() throws {
+        let rows = PairedRows(rows: 900, dA: 9, dB: 12, seed: 84)
+        let moments = try rows.moments()
+        let (a, b) = try moments.whitening(varianceKept: 0.9)
+        let expected = try moments.svcca(varianceKept: 0.9)
+        #expect(a.dB == expected.keptA && b.dB == expected.keptB && a.dB < 9 && b.dB < 12)
+        let up = try rows.a.withView { try a.apply(.up, to: $0) }
+        let other = try rows.b.withView { try b.apply(.up, to: $0) }
+        var white = try Moments(dA: a.dB, dB: b.dB)
+        try white.update(a: up.view, b: other.view)
+        let covariance = try white.covariance(.aa)
+        for i in 0..<a.dB { for j in 0..<a.dB { #expect(abs(covariance[i, j] - (i == j ? 1 : 0)) < 1e-5) } }
+        #expect(abs(try white.svcca(varianceKept: 1).meanCorrelation - expected.meanCorrelation) < 1e-6)
+        let found = try withThreads([1, 2, 8]) { try SVCCA(whiteA: up.view, whiteB: other.view) }
+        #expect(found.allSatisfy { $0 == found[0] })
+        #expect(abs(found[0].meanCorrelation - expected.meanCorrelation) < 1e-6)
+        #expect(throws: SutureError.self) { _ = try SVCCA(whiteA: up.view, whiteB: other.view.rows(0..<5)) }
+        // All directions kept, down undoes up.
+        let whole = try moments.whitening(varianceKept: 1).a
+        let back = try whole.apply(.down, to: try rows.a.withView { try whole.apply(.up, to: $0) }.view)
+        let difference = zip(back.buffer, rows.a.elements).reduce(0) { max($0, abs($1.0 - $1.1)) }
+        #expect(difference < 1e-3)
+    }
+
     @Test func `an invertible map of the same stream is the same stream`() throws {
         let rows = PairedRows(rows: 1500, dA: 6, dB: 6, seed: 81, noise: 1)
         var random = seeded(82)

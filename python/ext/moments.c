@@ -224,6 +224,42 @@ static PyObject *svcca(PyObject *self, PyObject *args) {
         "(dLL)", report.mean_correlation, (long long)report.kept_a, (long long)report.kept_b);
 }
 
+static PyObject *svcca_white(PyObject *module, PyObject *args) {
+    core_state *state = core_state_of(module);
+    PyObject *white_a, *white_b;
+    suture_matrix a, b;
+    if (!PyArg_ParseTuple(args, "O!O!", state->rows, &white_a, state->rows, &white_b)) return NULL;
+    if (core_matrix(white_a, "white_a", &a) < 0 || core_matrix(white_b, "white_b", &b) < 0) return NULL;
+    suture_svcca_report report = {.struct_size = sizeof report};
+    core_call call;
+    core_call_begin(&call, state, NULL);
+    if (core_call_end(&call, suture_svcca_white(&a, &b, &report)) < 0) return NULL;
+    return Py_BuildValue(
+        "(dLL)", report.mean_correlation, (long long)report.kept_a, (long long)report.kept_b);
+}
+
+static PyObject *whiten(PyObject *self, PyObject *args) {
+    core_state *state = core_state_of_object(self);
+    double variance_kept;
+    if (!PyArg_ParseTuple(args, "d", &variance_kept)) return NULL;
+    if (core_read(self) < 0) return NULL;
+    suture_stitch *handles[2] = {NULL, NULL};
+    core_call call;
+    core_call_begin(&call, state, NULL);
+    suture_status status = suture_moments_whiten(handle_of(self), variance_kept, &handles[0], &handles[1]);
+    int failed = core_call_end(&call, status);
+    core_done_reading(self);
+    PyObject *made[2] = {NULL, NULL};
+    for (int i = 0; i < 2; i++) {
+        if (!failed) made[i] = core_object_new(state->stitch, handles[i]);
+        if (!made[i]) suture_stitch_destroy(handles[i]);
+    }
+    if (made[0] && made[1]) return Py_BuildValue("(NN)", made[0], made[1]);
+    Py_XDECREF(made[0]);
+    Py_XDECREF(made[1]);
+    return NULL;
+}
+
 static void dealloc(PyObject *self) {
     suture_moments_destroy(handle_of(self));
     core_object_free(self);
@@ -241,6 +277,7 @@ static PyMethodDef methods[] = {
     {"read_into", read_into, METH_VARARGS,
      "read_into(mean_a, mean_b, cov_aa, cov_ab, cov_bb): writes float64 arrays; None for those not wanted."},
     {"serialize", serialize, METH_NOARGS, "serialize(): bytes."},
+    {"whiten", whiten, METH_VARARGS, "whiten(variance_kept): (stitch, stitch) to white coordinates of each side."},
     {"svcca", svcca, METH_VARARGS, "svcca(variance_kept): (mean correlation, kept_a, kept_b)."},
     {NULL, NULL, 0, NULL},
 };
@@ -263,6 +300,7 @@ static PyType_Spec spec = {
 static PyMethodDef functions[] = {
     {"moments_create", create, METH_VARARGS, "moments_create(d_a, d_b)."},
     {"moments_deserialize", deserialize, METH_VARARGS, "moments_deserialize(bytes)."},
+    {"svcca_white", svcca_white, METH_VARARGS, "svcca_white(white_a, white_b): (mean correlation, kept_a, kept_b)."},
     {NULL, NULL, 0, NULL},
 };
 

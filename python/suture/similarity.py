@@ -10,15 +10,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from . import _core
 from ._arguments import named, real
 from ._counting import common_pairs
-from ._inputs import Acts, is_array
-from ._pairs import Pairs
+from ._inputs import Acts, Stream, is_array, output
+from ._inputs import rows as _rows
+from ._pairs import Pairs, paired_blocks, row_pairs
 from ._progress import Meter, Progress
 from .moments import Moments, moments_of, warn_of_few_rows
 from .rows import Rows, as_rows
 
 __all__ = ["SVCCA", "svcca", "svcca_grid"]
+
+_PROJECTED_ROWS = 8192
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,9 @@ def svcca_grid(
 ) -> npt.NDArray[np.float64]:
     """Mean canonical correlations between every layer of A and every layer of B.
 
+    The kept directions of each layer are found once, and its rows written in them: memory for 4
+    bytes a row and kept direction of all layers of B and one of A, so use a sample of tokens.
+
     Args:
         layers_a: activations by layer: a mapping, a list, or `suture.Activations`.
         layers_b: likewise, of B, on the same tokens.
@@ -108,18 +115,59 @@ def svcca_grid(
     kept = real("variance_kept", variance_kept, above=True, most=1.0)
     a, b = list(_layers(layers_a, "layers_a")), list(_layers(layers_b, "layers_b"))
     pairs = common_pairs(a, b, as_rows(rows), pairs)
+    chosen: tuple[Any, Any] = (None, None)
+    if pairs is not None:
+        chosen = row_pairs(pairs, None, None, "layers_a", "layers_b")
     grid = np.empty((len(a), len(b)))
-    with Meter(progress, "SVCCA", grid.size, unit="pair") as meter:
+    steps = grid.size + max(grid.shape)
+    with Meter(progress, "SVCCA", steps, unit="step") as meter:
+        white_a: list[_core.Stitch] = []
+        white_b: list[_core.Stitch] = []
+        # Each layer is whitened once; how two of them go together is then a matter of few columns.
+        for step in range(max(grid.shape)):
+            (name_a, acts_a), (name_b, acts_b) = a[min(step, len(a) - 1)], b[min(step, len(b) - 1)]
+            # Row numbers and shapes are those of one layer, so its name goes into messages.
+            with named(acts_a=name_a, acts_b=name_b, moments=name_a, h_a=name_a, h_b=name_b):
+                found = moments_of(acts_a, acts_b, progress=False, pairs=pairs, rows=Rows.all())
+                one, other = found._core.whiten(kept)
+            white_a.append(one)
+            white_b.append(other)
+            meter.show(step + 1, steps)
+        rows_b = [
+            _projected(acts, name, white, chosen[1])
+            for (name, acts), white in zip(b, white_b, strict=False)
+        ]
+        done = max(grid.shape)
         for i, (name_a, acts_a) in enumerate(a):
-            for j, (name_b, acts_b) in enumerate(b):
-                # Row numbers and shapes are those of one layer, so its name goes into messages.
-                with named(acts_a=name_a, acts_b=name_b, moments=name_a):
-                    moments = moments_of(
-                        acts_a, acts_b, progress=False, pairs=pairs, rows=Rows.all()
-                    )
-                    grid[i, j] = moments._core.svcca(kept)[0]
-                meter.show(i * len(b) + j + 1, grid.size)
+            rows_a = _projected(acts_a, name_a, white_a[i], chosen[0])
+            for j, other_rows in enumerate(rows_b):
+                found_here = _core.svcca_white(_rows(rows_a, name_a), _rows(other_rows, b[j][0]))
+                grid[i, j] = found_here[0]
+                done += 1
+                meter.show(done, steps)
     return grid
+
+
+def _projected(
+    acts: Acts, name: str, white: _core.Stitch, chosen: npt.NDArray[np.int64] | None
+) -> npt.NDArray[np.float32]:
+    """White coordinates of the chosen rows of a layer, (P, kept) float32; None: of all."""
+    d, kept = white.info()
+    stream = Stream(acts, name, (d, "d"))
+    # In ascending order a layer is walked through once.
+    order = None if chosen is None else np.argsort(chosen, kind="stable")
+    ascending = None if chosen is None else (chosen[order], chosen[order])
+    total, blocks = paired_blocks(stream, stream, ascending)
+    result = np.empty((total or 0, kept), np.float32)
+    for block in blocks:
+        for start, part, _ in block.parts(_PROJECTED_ROWS):
+            with named(start, h=name):
+                white.apply("up", part, output(result[start : start + part.rows]), None)
+    if order is None:
+        return result
+    placed = np.empty_like(result)
+    placed[order] = result
+    return placed
 
 
 def _layers(layers: Any, name: str) -> Iterator[tuple[str, Acts]]:

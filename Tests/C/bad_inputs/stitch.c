@@ -141,6 +141,17 @@ void moments_rows(void) {
     ROW(INVALID, "variance_kept|nan", "NaN", suture_svcca(moments, NAN, &out_svcca));
     ROW(INVALID, "out|NULL", "NULL", suture_svcca(moments, 0.99, NULL));
     SIZE_ROWS("out", out_svcca, suture_svcca(moments, 0.99, &out_svcca));
+    const suture_matrix *white = FLOATS(numbers, 2, 3);
+    CONTENT_ROWS("white_b", 2, 3, suture_svcca_white(white, X, &out_svcca));
+    CONTENT_ROWS("white_a", 2, 3, suture_svcca_white(X, white, &out_svcca));
+    ROW(INVALID, "white_a|NULL", "NULL", suture_svcca_white(NULL, white, &out_svcca));
+    ROW(INVALID, "white_b|1 rows|2", "other rows", suture_svcca_white(white, FLOATS(numbers, 1, 3), &out_svcca));
+    ROW(INVALID, "out|NULL", "NULL", suture_svcca_white(white, white, NULL));
+    SIZE_ROWS("out", out_svcca, suture_svcca_white(white, white, &out_svcca));
+    ROW(INVALID, "moments|NULL", "NULL", suture_moments_whiten(NULL, 0.99, &out_stitch, NULL));
+    ROW(INVALID, "moments|tokens", "no tokens", suture_moments_whiten(empty_moments, 0.99, &out_stitch, NULL));
+    ROW(INVALID, "variance_kept|0", "zero", suture_moments_whiten(moments, 0, &out_stitch, NULL));
+    ROW(INVALID, "variance_kept|nan", "NaN", suture_moments_whiten(moments, NAN, NULL, &out_stitch));
 }
 
 static void fit_rows(void) {
