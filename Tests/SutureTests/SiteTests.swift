@@ -130,7 +130,7 @@ import Testing
         ("meta-llama/Meta-Llama-3.1-8B", "meta-llama/Llama-3.1-8B"),
         ("/data/models/pythia-70m/", "EleutherAI/pythia-70m"),
         ("./small", "small"), ("examples/models/pair/small", "small"), ("C:\\models\\small", "small"),
-        ("/root/.cache/huggingface/hub/models--EleutherAI--pythia-70m/snapshots/0123abc", "EleutherAI/pythia-70m"),
+        ("/data/.cache/huggingface/hub/models--EleutherAI--pythia-70m/snapshots/0123abc", "EleutherAI/pythia-70m"),
         ("/cache/models--gpt2/snapshots/1", "gpt2-small"), ("llama-2-7b", "meta-llama/Llama-2-7b-hf"),
     ]
     static let otherModels = [

@@ -91,6 +91,12 @@ class Experiment(Pair):
         scaled: suture.TrainOptions = {}
         if settings.scale_inputs:
             scaled = {"normalize_activations": "expected_average_only_in", "b_dec_init": "mean"}
+        training: suture.TrainOptions = {
+            "batch_size": settings.batch_size,
+            "lr": settings.lr,
+            "seed": settings.seed,
+            **scaled,
+        }
 
         def compute(folder: Path) -> dict[str, Any]:
             sae = suture.SAE.init(
@@ -104,11 +110,8 @@ class Experiment(Pair):
                 sae,
                 self._rows(train, name),
                 tokens=settings.sae_tokens,
-                batch_size=settings.batch_size,
-                lr=settings.lr,
-                seed=settings.seed,
                 progress=self.progress,
-                **scaled,
+                **training,
             )
             site = suture.Site(models.result[name]["name"], svcca.result[f"layer_{name}"])
             run.sae.metadata |= site.metadata
