@@ -206,9 +206,11 @@ def test_svcca_grid(rng: np.random.Generator) -> None:
     grid = suture.svcca_grid(a, b, progress=lambda done, total: seen.append((done, total)))
     assert grid.shape == (2, 3)
     expected = [[float(suture.svcca(x, y)) for y in b.values()] for x in a]
-    np.testing.assert_array_equal(grid, expected)
+    # White coordinates are float32.
+    np.testing.assert_allclose(grid, expected, atol=1e-6)
     assert grid[0, 2] > 0.99 < grid[1, 0]
-    assert seen == [(i, 6) for i in range(1, 7)]
+    # Three layers of B are whitened, then six pairs compared.
+    assert seen == [(i, 9) for i in range(1, 10)]
     acts = suture.Activations(
         {1: a[0].astype(np.float32), 2: a[1].astype(np.float32)}, token_ids=list(range(300))
     )
