@@ -18,7 +18,7 @@ from ._samples import Samples, core_samples, labels
 from .activations import text_numbers
 from .codes import SparseCodes, _numbers
 from .pairing import owner_of
-from .rows import NORM_BOUND, Mask, Rows, as_rows
+from .rows import Mask, Rows, as_rows
 
 __all__ = ["pool", "select_features"]
 
@@ -218,7 +218,7 @@ def _owners(
 
 def _counted_codes(rows: Rows, count: int) -> Mask:
     """Which rows of codes count; they have no norms."""
-    if rows.norm_bound not in (None, NORM_BOUND):
+    if rows.asked_bound is not None:
         raise ValueError(
             f"rows.norm_bound is {rows.norm_bound}, expected None: X is SparseCodes, without norms"
         )

@@ -19,7 +19,13 @@ __all__ = ["NORM_BOUND", "Positions", "Rows", "as_rows", "check_vocabulary", "sp
 Positions = Literal["all", "last", "generated"]
 Mask = npt.NDArray[np.bool_]
 
-NORM_BOUND = 5.0
+
+class _Unasked(float):
+    """A bound that nobody has asked for: one like any other wherever norms are bounded, and no
+    reason to bound, or to refuse, where they are not."""
+
+
+NORM_BOUND = _Unasked(5.0)
 """Default bound on the norm of a row, as a multiple of the median of its stream; docs/design.md
 says why."""
 
@@ -44,7 +50,9 @@ class Rows:
         norm_bound: rows whose norm exceeds so many times the median norm of their stream do not
             count; None: no bound. A few tokens (first positions, line breaks, delimiters) have up
             to 100 times the norm of the others in many models, and carry most of the variance. Of
-            pairs of rows, both have to be within their stream's bound.
+            pairs of rows, both have to be within their stream's bound. The default is one wherever
+            norms decide what is computed (fits, training, evaluations, steering); what only hands
+            rows on, as `extract` does, bounds them when you give a number, 5.0 too.
 
     >>> import suture
     >>> suture.Rows(leave_out=[13, 10], skip_positions=1)
@@ -73,7 +81,7 @@ class Rows:
         put("leave_out", _token_ids("leave_out", self.leave_out))
         word("positions", self.positions, get_args(Positions))
         put("skip_positions", integer("skip_positions", self.skip_positions, 0))
-        if self.norm_bound is not None:
+        if self.norm_bound is not None and not isinstance(self.norm_bound, _Unasked):
             put("norm_bound", real("norm_bound", self.norm_bound, above=True))
         if self.mask is not None:
             put("mask", as_mask("mask", self.mask))
@@ -171,6 +179,16 @@ class Rows:
         return Rows(**values | {"norm_bound": None})
 
     @property
+    def asked_bound(self) -> float | None:
+        """`norm_bound` where it was given; None where it is the default, or off.
+
+        >>> import suture
+        >>> suture.Rows().asked_bound, suture.Rows(norm_bound=5).asked_bound
+        (None, 5.0)
+        """
+        return None if isinstance(self.norm_bound, _Unasked) else self.norm_bound
+
+    @property
     def selects(self) -> bool:
         """Whether anything but the norm was asked for that leaves rows out of a plain array."""
         return (
@@ -190,12 +208,12 @@ class Rows:
                     return False
             elif one != two:
                 return False
-        return True
+        return self.asked_bound == other.asked_bound
 
     def __hash__(self) -> int:
         mask = None if self.mask is None else np.asarray(self.mask).tobytes()
         others = [getattr(self, field.name) for field in fields(self) if field.name != "mask"]
-        return hash((mask, *others))
+        return hash((mask, *others, self.asked_bound))
 
     def __repr__(self) -> str:
         parts = []
@@ -205,7 +223,7 @@ class Rows:
             if field.name == "mask":
                 if value is not None:
                     parts.append(f"mask=<{int(value.sum())} of {value.size}>")
-            elif value != default:
+            elif value != default or (field.name == "norm_bound" and self.asked_bound):
                 parts.append(f"{field.name}={shown(value)}")
         return f"Rows({', '.join(parts)})"
 

@@ -22,7 +22,7 @@ from .moments import Moments, moments_of, warn_of_few_rows
 from .probe import Probe
 from .refit import refit_after_transfer
 from .reports import FitReport, Objective, SutureWarning, fit_report
-from .rows import NORM_BOUND, as_rows
+from .rows import as_rows
 from .sae import SAE
 from .site import Site, named_site, site_of_activations
 from .steering import SteeringVector, transferred
@@ -286,7 +286,9 @@ class Stitch:
         1.0
         """
         weight_ = self._alpha() if alpha is None else real("alpha", alpha)
-        bounds = self._bounds() if as_rows(rows).norm_bound == NORM_BOUND else None
+        chosen = as_rows(rows)
+        own = chosen.norm_bound is not None and chosen.asked_bound is None
+        bounds = self._bounds() if own else None
         moments = moments_of(acts_a, acts_b, progress, self._core.info(), pairs, rows, bounds)
         warn_of_few_rows("Stitch.evaluate", moments)
         with named(moments="acts_a"):

@@ -250,7 +250,6 @@ class Slow:
         ({"rows": suture.Rows(mask=[True])}, ValueError, "expected none with a mask"),
         ({"rows": suture.Rows(positions="generated")}, ValueError, "without a continuation"),
         ({"rows": (None, None, None)}, ValueError, "rows: a tuple of 3"),
-        ({"rows": suture.Rows(norm_bound=2)}, ValueError, "rows.norm_bound is 2"),
     ],
 )
 def test_bad_arguments(change: dict[str, Any], error: type[Exception], message: str) -> None:

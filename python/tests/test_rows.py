@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
@@ -92,8 +92,25 @@ def test_is_a_value() -> None:
     with pytest.raises(FrozenInstanceError):
         one.special = True  # type: ignore[misc]
     assert pickle.loads(pickle.dumps(one)) == one
-    assert Rows().norm_bound == NORM_BOUND
+    assert Rows().norm_bound == NORM_BOUND == 5
     assert Rows(skip_positions=2).without_norm_bound() == Rows(skip_positions=2, norm_bound=None)
+
+
+def test_a_bound_that_was_asked_for_is_not_the_default() -> None:
+    five = Rows(norm_bound=5)
+    assert five.norm_bound == Rows().norm_bound
+    assert five.asked_bound == 5
+    assert five != Rows()
+    assert hash(five) != hash(Rows())
+    assert repr(five) == "Rows(norm_bound=5.0)"
+    for rows in (Rows(), Rows(norm_bound=None), Rows(norm_bound=NORM_BOUND), as_rows([True])):
+        assert rows.asked_bound is None
+        for same in (replace(rows, skip_positions=1), pickle.loads(pickle.dumps(rows))):
+            assert same.asked_bound is None
+            assert same.norm_bound == rows.norm_bound
+    assert replace(five, skip_positions=1).asked_bound == 5
+    assert pickle.loads(pickle.dumps(five)) == five
+    assert five.without_norm_bound().asked_bound is None
 
 
 def test_is_written_as_it_would_be_made() -> None:

@@ -36,6 +36,11 @@ def extract_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--skip-positions", type=int, default=0, help="first positions to leave out"
     )
+    inputs.add_norm_bound(
+        parser,
+        "leave out rows beyond so many times the median norm in some layer (all are kept, for what "
+        "uses them bounds norms itself)",
+    )
     parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float32")
     parser.add_argument(
         "--bos",
@@ -84,6 +89,7 @@ def extract(options: Namespace) -> dict[str, Any]:
         "dtype": options.dtype,
         "skip_positions": options.skip_positions,
         "max_tokens": options.max_tokens,
+        "rows": inputs.counted(options),
         "out": options.out,
         "overwrite": options.overwrite,
         "progress": not options.quiet,

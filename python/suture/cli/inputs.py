@@ -74,14 +74,15 @@ def origin(path: Path, layer: int | None) -> dict[str, Any]:
     return suture.Site(known.get("model") or None, known.get("layer")).metadata
 
 
-def add_norm_bound(parser: ArgumentParser) -> None:
+def add_norm_bound(parser: ArgumentParser, text: str | None = None) -> None:
     """The option that says which norms count."""
     parser.add_argument(
         "--norm-bound",
         type=_multiple,
         default=NORM_BOUND,
         metavar="MULTIPLE",
-        help=f"rows beyond so many times the median norm do not count, or 'none' ({NORM_BOUND:g})",
+        help=text
+        or f"rows beyond so many times the median norm do not count, or 'none' ({NORM_BOUND:g})",
     )
 
 

@@ -37,7 +37,7 @@ class PairedCorpus:
     """Windows of both models over the same stretches of text, one beside the other.
 
     a, b: their masks have the paired rows, as many in window i of both, in order; counted_a,
-    counted_b: rows that would count alone; one_to_one: pairs whose tokens also begin at one place;
+    counted_b: rows that would count alone; single: (pairs,), whose tokens also begin at one place;
     skipped: stretches of text left out because no end is shared within a context;
     without_pairs: texts with tokens but without a pair; identical: both tokenizers read all texts
     as the same tokens, of which the same are special.
@@ -45,21 +45,21 @@ class PairedCorpus:
 
     a: Corpus
     b: Corpus
-    pairs: int
     counted_a: int
     counted_b: int
-    one_to_one: int
+    single: Bools
     skipped: int
     without_pairs: int
     identical: bool
 
-    def shares(self) -> dict[str, Any]:
-        """For metadata."""
+    def shares(self, kept: Bools) -> dict[str, Any]:
+        """For metadata; `kept` are those of the first pairs that stay."""
+        pairs = len(self.single) * float(kept.mean())
         return {
-            "pairs": self.pairs,
-            "kept_a": self.pairs / self.counted_a,
-            "kept_b": self.pairs / self.counted_b,
-            "one_to_one": self.one_to_one / self.pairs,
+            "pairs": int(kept.sum()),
+            "kept_a": pairs / self.counted_a,
+            "kept_b": pairs / self.counted_b,
+            "one_to_one": float(self.single[: len(kept)][kept].mean()),
             "skipped_windows": self.skipped,
             "texts_without_pairs": self.without_pairs,
         }
@@ -133,6 +133,16 @@ class _Side:
         if not len(tokens.ids) or (self.unknown is not None and self.unknown in tokens.ids):
             self.unreadable.append(number)
 
+    def keep_last(self, text: int) -> None:
+        """Keeps the last pair of the text that was read last."""
+        found = False
+        for window, mask in zip(reversed(self.windows), reversed(self.masks), strict=True):
+            if int(window.text[0]) != text:
+                break
+            places = np.flatnonzero(mask)
+            mask[places if found else places[:-1]] = False
+            found = found or len(places) > 0
+
     def corpus(self, texts: int) -> Corpus:
         marked: frozenset[int] = frozenset() if self.rows.special else self.special_ids
         return Corpus(
@@ -143,6 +153,7 @@ class _Side:
             self.context,
             texts,
             self.reader.digests(texts),
+            self.rows.norm_bound,
         )
 
 
@@ -196,7 +207,9 @@ def pair_corpus(
     kind, items = kind_of(inputs, argument)
     if kind != "texts":
         raise TypeError(f"{argument}: token ids, expected texts: the tokenizers read them")
-    pairs = single = skipped = without = texts = 0
+    pairs = skipped = without = texts = 0
+    # Of A's rows in each window, whether they are in a pair of two tokens that begin at one place.
+    single: list[Bools] = []
     identical = a.special_ids == b.special_ids
     copies = itertools.tee(items)
     readings = (side.reader.read(copy) for side, copy in zip(sides, copies, strict=True))
@@ -206,7 +219,7 @@ def pair_corpus(
             side.note_unreadable(tokens, number)
         same = alike and bool(np.array_equal(one.ids, two.ids))
         identical = identical and same
-        before, single_before = pairs, single
+        before = pairs
         cuts = _Cutter(one, two, a.body, b.body, same)
         for part_a, part_b in cuts.windows(chunking):
             window_a, window_b = a.window(one, number, part_a), b.window(two, number, part_b)
@@ -227,14 +240,16 @@ def pair_corpus(
                 mask[places] = True
                 side.windows.append(window)
                 side.masks.append(mask)
+            single.append(np.zeros(len(window_a.ids), np.bool_))
+            single[-1][rows_a[alone]] = True
             pairs += len(rows_a)
-            single += int(alone.sum())
         skipped += cuts.skipped
         a.counted += cuts.left_out[0]
         b.counted += cuts.left_out[1]
         if a.rows.positions == "last" and pairs > before:
             pairs = before + 1
-            single = single_before + _last_only(sides, number, same)
+            for side in sides:
+                side.keep_last(number)
         without += int(pairs == before and len(one.ids) > 0 and len(two.ids) > 0)
         if max_tokens is not None and pairs >= max_tokens:
             break
@@ -256,10 +271,9 @@ def pair_corpus(
     return PairedCorpus(
         a.corpus(texts),
         b.corpus(texts),
-        pairs,
         a.counted,
         b.counted,
-        single,
+        np.concatenate([row[mask] for row, mask in zip(single, a.masks, strict=True)]),
         skipped,
         without,
         identical,
@@ -371,22 +385,3 @@ def _pairs(a: Window, b: Window, same: bool) -> tuple[Ids, Ids]:
     if a.start < 0 or a.start != b.start:
         return np.empty(0, np.int64), np.empty(0, np.int64)
     return _shared(a.ends, b.ends)
-
-
-def _last_only(sides: tuple[_Side, ...], number: int, same: bool) -> int:
-    """Keeps the last pair of text `number` alone; 1 if its tokens also begin at one place."""
-    begins = []
-    for side in sides:
-        last = -1
-        for at in range(len(side.windows) - 1, -1, -1):
-            window, mask = side.windows[at], side.masks[at]
-            if int(window.text[0]) != number:
-                break
-            places = np.flatnonzero(mask)
-            mask[:] = False
-            if last < 0 and len(places):
-                last = int(window.begins[places[-1]])
-                mask[places[-1]] = True
-                begins.append(last)
-                last = max(last, 0)
-    return int(same or (begins[0] >= 0 and begins[0] == begins[1]))

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -15,7 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from .._folders import INDEX_TYPES
+from .._inputs import Stream
 from ..activations import Activations
+from ..norms import default_bound, row_norms
 from ..site import Site
 from ._borrowing import borrowed, stored_parameters
 from ._causality import check_reading
@@ -27,11 +31,12 @@ from ._tokens import Corpus, batches, check_count
 DType = Literal["float32", "float16", "bfloat16"]
 
 _VALUES_PER_PARAMETER = 16
+Mask = npt.NDArray[np.bool_]
 
 
 class Reading:
-    """What is to be read out of one model. `prepare` gives it the corpus; then `to_memory` or
-    `to_folder` runs the model once."""
+    """What is to be read out of one model. `prepare` gives it the corpus; `read` runs the model
+    once; `to_memory` or `to_folder` makes activations of the rows that stay."""
 
     def __init__(
         self,
@@ -65,7 +70,7 @@ class Reading:
 
     def prepare(self, corpus: Corpus, max_tokens: int | None, **more: Any) -> dict[str, Any]:
         """Takes the corpus; the settings that tell this extraction from another."""
-        self._corpus = corpus
+        self._corpus, self._multiple = corpus, corpus.norm_bound
         self.index = index_of(corpus, max_tokens)
         self._total = len(self.index["token_ids"])
         self.settings: dict[str, Any] = {
@@ -86,6 +91,7 @@ class Reading:
             "skip_positions": corpus.skip_positions,
             "special_ids": sorted(corpus.special_ids),
             "max_tokens": max_tokens,
+            "norm_bound": corpus.norm_bound,
         } | more
         return self.settings
 
@@ -96,42 +102,60 @@ class Reading:
                 self._model, self._blocks, self.layers, self._corpus.sequences, where, self._names
             )
 
-    def to_memory(self, **metadata: Any) -> Activations:
-        """One pass; rows stay in memory."""
-        memory = {
-            layer: torch.empty((self._total, self._width), dtype=self._kind)
-            for layer in self.layers
-        }
+    def read(self, folder: Path | None) -> None:
+        """One pass; rows stay in memory, or go to shards in an empty folder. Afterwards `within`
+        says which are within the bounds on norms that were asked for, in every layer."""
+        if folder is None:
+            self._memory = _Memory(self._total, self._width, self._kind, self.layers)
+            self._run(self._memory.append)
+        else:
+            self._writer = ShardWriter(
+                folder, rows=self._total, d=self._width, dtype=self._dtype, layers=self.layers
+            )
+            with closing(self._writer):
+                self._run(lambda layer, block: self._writer.append(layer, _bytes_of(block)))
+        self.within = np.ones(self._total, np.bool_)
+        self.bounds: dict[str, float | None] = {}
+        if self._multiple is None:
+            return
+        for layer, norms in self._norms.items():
+            # The norm of a row of one column is that column: the sample is that of the rows.
+            bound = default_bound(Stream(norms[:, None], f"layer {layer}"), self._multiple)
+            self.bounds[str(layer)] = bound if math.isfinite(bound) else None
+            self.within &= norms <= bound
 
-        def copy(layer: int, start: int, block: Tensor) -> None:
-            memory[layer][start : start + len(block)] = block
+    def to_memory(self, kept: Mask, **metadata: Any) -> Activations:
+        """The rows that stay of those that were read into memory."""
+        if not kept.all():
+            self._memory.keep(kept)
+        found = self._metadata(kept) | metadata
+        return Activations(self._memory.arrays(), **self._index(kept), metadata=found)
 
-        norms = self._run(copy)
-        kept = {n: t if self._kind == torch.bfloat16 else t.numpy() for n, t in memory.items()}
-        return Activations(kept, **self.index, metadata=self._metadata(norms) | metadata)
+    def to_folder(self, kept: Mask, **metadata: Any) -> None:
+        """Leaves the rows that stay in the folder, which has a manifest in the end."""
+        with closing(self._writer):
+            if not kept.all():
+                self._writer.keep(kept)
+            self._writer.write_index(**self._index(kept))
+            self._writer.finish(self._metadata(kept) | metadata)
 
-    def to_folder(self, folder: Path, **metadata: Any) -> None:
-        """One pass; rows go to shards in an empty folder, which has a manifest in the end."""
-        writer = ShardWriter(
-            folder, rows=self._total, d=self._width, dtype=self._dtype, layers=self.layers
-        )
-        try:
-            writer.write_index(**self.index)
-            norms = self._run(lambda layer, _, block: writer.append(layer, _bytes_of(block)))
-            writer.finish(self._metadata(norms) | metadata)
-        finally:
-            writer.close()
+    def _index(self, kept: Mask) -> dict[str, npt.NDArray[Any]]:
+        return {name: values[kept] for name, values in self.index.items()}
 
-    def _metadata(self, median_norms: dict[str, float]) -> dict[str, Any]:
+    def _metadata(self, kept: Mask) -> dict[str, Any]:
         return {
             "model": self.name,
             "revision": getattr(text_config(self._model), "_commit_hash", None),
             "n_layers": len(self._blocks),
-            "tokens": self._total,
+            "tokens": int(kept.sum()),
             "texts": self._corpus.texts,
             "text_digests": dict(self._corpus.digests),
             "context": self._corpus.context,
-            "median_norms": median_norms,
+            "median_norms": {
+                str(layer): float(np.median(norms[kept])) for layer, norms in self._norms.items()
+            },
+            "norm_bounds": self.bounds,
+            "beyond": int((~kept).sum()),
             "settings": self.settings,
         }
 
@@ -140,9 +164,14 @@ class Reading:
         """Of the model, for metadata."""
         return self._model_name or _model_name(self._model)
 
-    def _run(self, write: Callable[[int, int, Tensor], None]) -> dict[str, float]:
-        """Hands the rows of each layer to `write` in order; the median norm of each layer."""
-        norms = {layer: np.empty(self._total, np.float32) for layer in self.layers}
+    def _run(self, write: Callable[[int, Tensor], None]) -> None:
+        """Hands the rows of each layer to `write` in order, and remembers their norms."""
+        # Bounds are for float64 norms of what is stored, as everywhere; medians need not be.
+        exact = self._multiple is not None
+        self._norms: dict[int, npt.NDArray[np.floating[Any]]] = {
+            layer: np.empty(self._total, np.float64 if exact else np.float32)
+            for layer in self.layers
+        }
         with (
             borrowed(self._model, self._device) as where,
             progress_bar(len(self._corpus.windows), "extract", self._progress) as bar,
@@ -155,13 +184,61 @@ class Reading:
                     )
                     for layer, block in seen.items():
                         block = block[: self._total - done]
-                        norms[layer][done : done + len(block)] = _norms(block)
-                        write(layer, done, _converted(block, self._kind, layer, done))
+                        stored = _converted(block, self._kind, layer, done)
+                        self._norms[layer][done : done + len(block)] = (
+                            row_norms(stored, progress=False) if exact else _norms(block)
+                        )
+                        write(layer, stored)
                     done += len(block)
                 bar.update(len(batch.ids))
             if done != self._total:
                 raise ValueError(f"{self._name}: {done} rows were read, expected {self._total}")
-        return {str(layer): float(np.median(found)) for layer, found in norms.items()}
+
+
+class _Memory:
+    """Rows of all layers in memory, as `ShardWriter` has them in a folder."""
+
+    def __init__(self, rows: int, d: int, kind: torch.dtype, layers: Iterable[int]) -> None:
+        self._rows = {layer: torch.empty((rows, d), dtype=kind) for layer in layers}
+        self._done = dict.fromkeys(layers, 0)
+
+    def append(self, layer: int, block: Tensor) -> None:
+        start = self._done[layer]
+        self._rows[layer][start : start + len(block)] = block
+        self._done[layer] = start + len(block)
+
+    def keep(self, kept: Mask) -> None:
+        places = torch.from_numpy(np.flatnonzero(kept))
+        for layer in self._rows:
+            self._rows[layer] = self._rows[layer][places]
+
+    def arrays(self) -> dict[int, Any]:
+        """bfloat16 as torch has it, for numpy has none."""
+        return {
+            layer: rows if rows.dtype == torch.bfloat16 else rows.numpy()
+            for layer, rows in self._rows.items()
+        }
+
+
+def common_rows(readings: Sequence[Reading]) -> Mask:
+    """Rows that stay: those within the bounds of all readings, which have read as many.
+
+    Raises:
+        ValueError: there are none.
+    """
+    kept = np.logical_and.reduce([reading.within for reading in readings])
+    if not kept.any():
+        bounds = [
+            f"{bound:.4g} in layer {layer} of {reading.name}"
+            for reading in readings
+            for layer, bound in reading.bounds.items()
+            if bound is not None
+        ]
+        raise ValueError(
+            f"rows.norm_bound leaves none of the {len(kept)} rows: no row has norms of at most "
+            f"{', '.join(bounds)}"
+        )
+    return np.asarray(kept, np.bool_)
 
 
 def index_of(corpus: Corpus, max_tokens: int | None) -> dict[str, npt.NDArray[Any]]:

@@ -21,6 +21,7 @@ from .._folders import (
     MANIFEST,
     STORED_DTYPES,
     layer_name,
+    load_shard,
     read_manifest,
     shard_path,
 )
@@ -80,26 +81,28 @@ class _Stream:
 
 
 class ShardWriter:
-    """Takes rows of all layers in order; `finish` must be reached for the folder to count."""
+    """Takes rows of all layers in order, then what is known of each; `finish` must be reached for
+    the folder to count."""
 
     def __init__(
         self, folder: Path, *, rows: int, d: int, dtype: str, layers: Sequence[int]
     ) -> None:
         self.folder = folder
-        itemsize = STORED_DTYPES[dtype].itemsize
-        size = max(1, SHARD_BYTES // (d * itemsize))
-        self._shards = [min(size, rows - start) for start in range(0, rows, size)]
-        self._header: dict[str, Any] = {
-            "layers": sorted(layers),
-            "dtype": dtype,
-            "d": d,
-            "rows": rows,
-        }
-        # np.save writes the descriptor of ml_dtypes.bfloat16 as "<V2": the same bytes here.
-        descr = {"float32": "<f4", "float16": "<f2", "bfloat16": "<V2"}[dtype]
+        self._d, self._dtype = d, dtype
+        self._shards = self._sizes(rows)
         self._layers = {
-            layer: _Stream(folder, layer_name(layer), self._shards, descr, (d,)) for layer in layers
+            layer: self._stream(layer_name(layer), self._shards) for layer in sorted(layers)
         }
+        self._header: dict[str, Any] = {}
+
+    def _sizes(self, rows: int) -> list[int]:
+        size = max(1, SHARD_BYTES // (self._d * STORED_DTYPES[self._dtype].itemsize))
+        return [min(size, rows - start) for start in range(0, rows, size)]
+
+    def _stream(self, name: str, shards: Sequence[int]) -> _Stream:
+        # np.save writes the descriptor of ml_dtypes.bfloat16 as "<V2": the same bytes here.
+        descr = {"float32": "<f4", "float16": "<f2", "bfloat16": "<V2"}[self._dtype]
+        return _Stream(self.folder, name, shards, descr, (self._d,))
 
     def write_index(self, **indices: npt.NDArray[Any]) -> None:
         for name, values in indices.items():
@@ -112,6 +115,23 @@ class ShardWriter:
     def append(self, layer: int, rows: npt.NDArray[Any]) -> None:
         self._layers[layer].append(rows)
 
+    def keep(self, kept: npt.NDArray[np.bool_]) -> None:
+        """Writes the rows of all layers again without those that are not kept. Each old shard goes
+        as soon as it is read, so that this takes little room beyond what is there."""
+        shards = self._sizes(int(kept.sum()))
+        for layer in self._layers:
+            name = layer_name(layer)
+            stream = self._layers[layer] = self._stream(f"{name}.kept", shards)
+            start = 0
+            for number, rows in enumerate(self._shards):
+                path = shard_path(self.folder, name, number)
+                stream.append(load_shard(path)[kept[start : start + rows]])
+                path.unlink()
+                start += rows
+            (self.folder / name).rmdir()
+            os.replace(self.folder / f"{name}.kept", self.folder / name)
+        self._shards = shards
+
     def finish(self, metadata: Mapping[str, Any]) -> None:
         for layer, stream in self._layers.items():
             if stream.missing:
@@ -121,6 +141,10 @@ class ShardWriter:
         manifest = {
             "format": FORMAT,
             "version": FORMAT_VERSION,
+            "layers": list(self._layers),
+            "dtype": self._dtype,
+            "d": self._d,
+            "rows": sum(self._shards),
             **self._header,
             "shards": self._shards,
             "metadata": dict(metadata),

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..rows import NORM_BOUND, Rows, as_rows, check_vocabulary, special_token_ids
+from ..rows import Rows, as_rows, check_vocabulary, special_token_ids
 from ._offsets import Bools, Ids, TextReader
 from ._residual import text_config
 from ._windows import (
@@ -57,6 +57,8 @@ class Corpus:
     texts: int
     #: What the first so many texts were, for some numbers of them; `TextReader.digests`.
     digests: Mapping[str, str] = field(default_factory=dict)
+    #: The bound on norms that was asked for, as a multiple of the median; whoever reads applies it.
+    norm_bound: float | None = None
 
     @property
     def sequences(self) -> list[Ids]:
@@ -99,8 +101,8 @@ def build_corpus(
     """Sequences of `inputs`, checked against every model that will run them.
 
     Special tokens, chat markers among them, do not count, nor do the first `skip_positions` of a
-    sequence; `rows` (a `suture.Rows`, or a mask over all tokens) says otherwise. Its bound on norms
-    is left to those who know the norms.
+    sequence; `rows` (a `suture.Rows`, or a mask over all tokens) says otherwise. A bound on norms
+    that it asks for is handed on with the corpus, to those who know the norms.
     """
     chosen = counted_rows(rows, skip_positions)
     if max_tokens is not None:
@@ -143,25 +145,26 @@ def build_corpus(
         )
     masks = _masks(windows, chosen, special_ids, argument)
     digests = reader.digests(texts) if reader else {}
-    return Corpus(windows, masks, mark, chosen.skip_positions, context, texts, digests)
+    return Corpus(
+        windows, masks, mark, chosen.skip_positions, context, texts, digests, chosen.norm_bound
+    )
 
 
 def counted_rows(rows: Any, skip_positions: Any) -> Rows:
-    """`rows=` and `skip_positions=` of a function as one. A bound on norms that differs from the
-    default was asked for, and is refused: nothing here knows norms."""
+    """`rows=` and `skip_positions=` of a function as one. The default bound on norms is left to
+    what uses the rows; one that was asked for stays."""
     check_count("skip_positions", skip_positions, 0)
     chosen = as_rows(rows)
-    if chosen.norm_bound not in (None, NORM_BOUND):
-        raise ValueError(
-            f"rows.norm_bound is {chosen.norm_bound}, expected None or the default: rows are read "
-            "whatever their norm; give the bound to what uses them (Moments, Stitch.fit, train, …)"
-        )
     if skip_positions and chosen.skip_positions not in (0, skip_positions):
         raise ValueError(
             f"skip_positions: {skip_positions}, expected {chosen.skip_positions} as "
             "rows.skip_positions, or only one of them"
         )
-    return replace(chosen, skip_positions=skip_positions or chosen.skip_positions, norm_bound=None)
+    return replace(
+        chosen,
+        skip_positions=skip_positions or chosen.skip_positions,
+        norm_bound=chosen.asked_bound,
+    )
 
 
 def _masks(

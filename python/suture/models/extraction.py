@@ -12,7 +12,7 @@ from torch import nn
 
 from ..activations import Activations
 from ..site import Site
-from ._reading import DType, Reading
+from ._reading import DType, Reading, common_rows
 from ._shards import find_reusable, new_folder
 from ._tokens import Chunking, build_corpus
 
@@ -69,9 +69,10 @@ def extract(
         skip_positions: also mask the first so many positions of every sequence, BOS counted
             (models trained without BOS have enormous norms there).
         rows: a `suture.Rows` that says which rows are kept, or a mask over all tokens that are
-            read. Rows are kept whatever their norm: what uses them bounds it; the metadata have the
-            median norm of each layer.
-        max_tokens: stop after this many rows.
+            read. Rows are kept whatever their norm, for what uses them bounds it, unless you ask
+            for `norm_bound`: then a row is kept if it is within the bound in every layer, which is
+            so many times the median norm there, of the sample that `suture.norm_bound` takes.
+        max_tokens: stop after this many rows; those beyond a `norm_bound` are counted among them.
         out: a folder for `.npy` shards of at most 128 MiB; None keeps the rows in memory. A
             folder that already holds the same extraction is opened instead of computed again;
             one that holds another is refused with the difference named, unless `overwrite`.
@@ -85,7 +86,9 @@ def extract(
         Activations: `acts[layer]` is (N, d); `token_ids`, `positions`, `sequence`, `text`,
         `begins`, `ends` and `starts` are (N,). What has a label for each text goes by `text`. The
         last three are -1 of token ids, and of tokenizers that cannot tell which part of a text a
-        token is.
+        token is. `metadata` has `median_norms` of the rows, `norm_bounds` (of each layer, where one
+        was asked for; None where fewer than 16 rows tell none) and `beyond`, the number of rows
+        that were left out by them.
 
     Raises:
         ValueError, TypeError: an argument is not usable; the message names it, its value and
@@ -127,9 +130,11 @@ def extract(
         return Activations.open(folder)
     reading.check()
     if folder is None:
-        return reading.to_memory()
+        reading.read(None)
+        return reading.to_memory(common_rows([reading]))
     with new_folder(folder) as scratch:
-        reading.to_folder(scratch)
+        reading.read(scratch)
+        reading.to_folder(common_rows([reading]))
     return Activations.open(folder)
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from ..activations import Activations
 from ..site import Site
 from ._paired_texts import pair_corpus
-from ._reading import DType, Reading, digest
+from ._reading import DType, Reading, common_rows, digest
 from ._shards import find_reusable, new_folder
 from ._tokens import Chunking
 from .extraction import folder_at
@@ -64,8 +64,9 @@ def extract_pair(
             512.
         chunking: "split" or "truncate".
         rows: a `suture.Rows` that says which rows count, or (rows_a, rows_b), where they leave out
-            token ids; a pair counts if both rows do.
-        max_tokens: stop after this many pairs.
+            token ids; a pair counts if both rows do. A `norm_bound` that you ask for is one of each
+            side's layers, as in `extract`, and a pair is kept if both rows are within all of them.
+        max_tokens: stop after this many pairs; those beyond a `norm_bound` are counted among them.
         batch_size, prepend_bos, dtype, skip_positions, overwrite, progress, device: as for
             `extract`, for both models.
         model_names: names for the metadata.
@@ -132,21 +133,32 @@ def extract_pair(
         return Activations.open(folder / "a"), Activations.open(folder / "b")
     for reading in readings.values():
         reading.check()
-    shares = corpus.shares() | {"pairs": len(readings["a"].index["token_ids"])}
-    tokens = [settings[side]["tokens"] for side in ("a", "b")]
-    # Tells rows that belong together from those of another extraction.
-    shares["id"] = digest([json.dumps([tokens, strict, max_tokens]).encode()])
-    pairing = {
-        side: {"with": readings[other].name, "side": side, "strict": strict} | shares
-        for side, other in (("a", "b"), ("b", "a"))
-    }
+    a, b = readings["a"], readings["b"]
+
+    def pairing(side: str, other: Reading) -> dict[str, Any]:
+        tokens = [settings[side]["tokens"] for side in ("a", "b")]
+        # Tells rows that belong together from those of another extraction.
+        parts = [json.dumps([tokens, strict, max_tokens]).encode()]
+        if not kept.all():
+            parts.append(kept.tobytes())
+        own = {"with": other.name, "side": side, "strict": strict}
+        return own | corpus.shares(kept) | {"id": digest(parts)}
+
     if folder is None:
-        acts_a, acts_b = (readings[side].to_memory(pairing=pairing[side]) for side in ("a", "b"))
-        return acts_a, acts_b
+        a.read(None)
+        b.read(None)
+        kept = common_rows([a, b])
+        return (
+            a.to_memory(kept, pairing=pairing("a", b)),
+            b.to_memory(kept, pairing=pairing("b", a)),
+        )
     with new_folder(folder) as scratch:
         for side, reading in readings.items():
             (scratch / side).mkdir()
-            reading.to_folder(scratch / side, pairing=pairing[side])
+            reading.read(scratch / side)
+        kept = common_rows([a, b])
+        a.to_folder(kept, pairing=pairing("a", b))
+        b.to_folder(kept, pairing=pairing("b", a))
     return Activations.open(folder / "a"), Activations.open(folder / "b")
 
 

@@ -269,8 +269,8 @@ def stitched_loss(
         layer_b=layers["b"],
         special=special,
         tokens_b=sums["b"].count,
-        share_a=pair.pairs / pair.counted_a if pair else 1.0,
-        share_b=pair.pairs / pair.counted_b if pair else 1.0,
+        share_a=len(pair.single) / pair.counted_a if pair else 1.0,
+        share_b=len(pair.single) / pair.counted_b if pair else 1.0,
     )
 
 
