@@ -247,6 +247,10 @@ def test_fit_and_evaluation_count_the_same_rows() -> None:
         assert stitch.evaluate(held_a, held_b, rows=Rows.all()).tokens == 3000
     fresh = Moments(held_a, held_b, rows=Rows(norm_bound=4))
     assert stitch.evaluate(held_a, held_b, rows=Rows(norm_bound=4)).tokens == fresh.tokens
+    large = 10 * held_a
+    ordinary = Moments(large, held_b).tokens
+    assert stitch.evaluate(large, held_b, rows=Rows(norm_bound=5)).tokens == ordinary
+    assert stitch.evaluate(large, held_b).tokens < ordinary
     assert Stitch.fit(Moments(A, B)).P_up.tolist() == stitch.P_up.tolist()
     assert suture.svcca(A, B) == suture.svcca(Moments(A, B))
     mask = np.arange(N) % 2 == 0

@@ -153,8 +153,9 @@ def test_pooling_leaves_rows_out_where_that_is_said() -> None:
         suture.pool(codes, sample, rows=KEPT).to_dense(),
         suture.pool(codes, sample, mask=KEPT).to_dense(),
     )
-    with pytest.raises(ValueError, match=r"rows.norm_bound is 2.0, .*X is SparseCodes"):
-        suture.pool(codes, sample, rows=Rows(norm_bound=2))
+    for bound in (2.0, 5.0):
+        with pytest.raises(ValueError, match=rf"rows.norm_bound is {bound}, .*X is SparseCodes"):
+            suture.pool(codes, sample, rows=Rows(norm_bound=bound))
 
 
 def test_tokens_choose_rows_of_extracted_activations() -> None:
