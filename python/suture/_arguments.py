@@ -66,7 +66,7 @@ def whole_numbers(name: str, values: Any) -> npt.NDArray[np.int64]:
         values = values.detach().cpu().numpy()
     array = np.asarray(values)
     if array.ndim != 1:
-        raise ValueError(f"{name} has shape {array.shape}, expected one axis")
+        raise ValueError(f"{name} has shape {array.shape}, expected (N,)")
     if array.size == 0:
         return np.empty(0, np.int64)
     if array.dtype.kind not in "iu":
@@ -104,12 +104,12 @@ def existing(name: str, path: str, expected: str) -> None:
 
 
 @contextmanager
-def named(start: int = 0, **names: str | tuple[str, int]) -> Iterator[None]:
+def named(start: int = 0, **names: str | tuple[str, int | npt.NDArray[np.int64]]) -> Iterator[None]:
     """Puts the caller's names, and row numbers of the whole input, into messages of the core.
 
     The core knows the parameters of its own functions and the rows of one block:
     `named(4096, h_a="acts_a")` turns "h_a[3, 1] is nan" into "acts_a[4099, 1] is nan".
-    A name may have a start of its own: `h_a=("acts_a", 4096)`.
+    A name may have a start of its own, `h_a=("acts_a", 4096)`, or the number of each row.
     """
     try:
         yield
@@ -122,10 +122,12 @@ def named(start: int = 0, **names: str | tuple[str, int]) -> Iterator[None]:
             name, first = (given, start) if isinstance(given, str) else given
             pattern = rf"(^|\bof |\bas ){parameter}\b(?:\[(\d+), (\d+)\])?"
 
-            def rename(found: re.Match[str], name: str = name, first: int = first) -> str:
+            def rename(found: re.Match[str], name: str = name, first: Any = first) -> str:
                 lead, row, column = found.groups()
-                where = f"[{int(row) + first}, {column}]" if row is not None else ""
-                return f"{lead}{name}{where}"
+                if row is None:
+                    return f"{lead}{name}"
+                number = first + int(row) if isinstance(first, int) else first[int(row)]
+                return f"{lead}{name}[{number}, {column}]"
 
             text = re.sub(pattern, rename, text)
         if text == str(error):

@@ -50,6 +50,15 @@ class PairedBlock:
                 part_a, part_b = self.rows_a[low:high], self.rows_b[low:high]
                 yield self.start + low, self.h_a.take(part_a), self.h_b.take(part_b)
 
+    def numbers(self, start: int, count: int) -> tuple[Int64, Int64]:
+        """What the rows of the part that `start` pairs came before are in the whole inputs."""
+        part = slice(start - self.start, start - self.start + count)
+        rows = np.arange(part.start, part.stop)
+        return (
+            self.first_a + (rows if self.rows_a is None else self.rows_a[part]),
+            self.first_b + (rows if self.rows_b is None else self.rows_b[part]),
+        )
+
 
 def paired_blocks(a: Stream, b: Stream, pairs: Pairs) -> tuple[int | None, Iterator[PairedBlock]]:
     """The number of pairs, where it is known, and their blocks; without `pairs`, row i of both."""

@@ -10,20 +10,19 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from ._arguments import instance, integer, named
+from ._arguments import instance, integer
+from ._coded import coded_pairs
 from ._inputs import Acts, Stream
 from ._pairs import Pairs, paired_blocks
 from ._progress import Meter, Progress
 from .codes import SparseCodes
+from .moments import check_tokens
 from .sae import SAE
 
 __all__ = ["Fidelity", "FidelitySummary", "Quartiles", "fidelity"]
 
 Float64 = npt.NDArray[np.float64]
 UInt64 = npt.NDArray[np.uint64]
-
-CODED_ROWS = 4096
-"""Rows that are encoded at a time: codes of a whole input would not fit in memory."""
 
 
 @dataclass(frozen=True)
@@ -259,16 +258,11 @@ def fidelity(
         )
     a = Stream(acts_a, "acts_a", (sae_a.d_in, "d_in"))
     b = Stream(acts_b, "acts_b", (sae_b.d_in, "d_in"))
+    check_tokens(acts_a, acts_b, pairs)
     result = Fidelity(sae_a.d_sae)
     total, blocks = paired_blocks(a, b, pairs)
     with Meter(progress, "fidelity", total) as meter:
-        for block in blocks:
-            for start, part_a, part_b in block.parts(CODED_ROWS):
-                report = meter.part(start, part_a.rows)
-                with named(start, x="acts_a"):
-                    codes_a = sae_a._core.encode(part_a, report)
-                with named(start, x="acts_b"):
-                    codes_b = sae_b._core.encode(part_b, report)
-                result._core.update(codes_a, codes_b, report)
-                result.rows += part_a.rows
+        for part in coded_pairs((sae_a, sae_b), ("acts_a", "acts_b"), blocks, meter):
+            result._core.update(part.codes_a, part.codes_b, part.report)
+            result.rows += len(part.rows_a)
     return result

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from ._arguments import integer, named
+from ._arguments import integer, named, whole_numbers
 from ._counted import kept_rows, starts_of, whole_rows
 from ._inputs import Acts, Stream, output
 from ._progress import Meter, Progress
@@ -226,11 +226,7 @@ def _counted_codes(rows: Rows, count: int) -> Mask:
 
 
 def _whole(name: str, value: Any) -> npt.NDArray[np.int64]:
-    found = np.asarray(_numbers(value))
-    if found.dtype.kind not in "iu":
-        raise TypeError(f"{name} has dtype {found.dtype}, expected whole numbers")
-    if found.ndim != 1 or found.size == 0:
-        raise ValueError(f"{name} has shape {found.shape}, expected one axis")
-    if found.dtype == np.uint64 and found.max() > 2**63 - 1:
-        raise ValueError(f"{name} holds {found.max()}, expected less than 2**63")
-    return found.astype(np.int64)
+    found = whole_numbers(name, value)
+    if not found.size:
+        raise ValueError(f"{name} has shape {found.shape}, expected (N,), at least (1,)")
+    return found

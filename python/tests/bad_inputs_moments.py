@@ -103,7 +103,7 @@ for target, call in zip(
         (([], []), ValueError, "pairs", "empty", "at least one"),
         (([0.5], [0]), TypeError, "pairs[0]", "float64", "whole numbers"),
         (([True], [0]), TypeError, "pairs[0]", "bool", "whole numbers"),
-        (([[0]], [0]), ValueError, "pairs[0]", "(1, 1)", "one axis"),
+        (([[0]], [0]), ValueError, "pairs[0]", "(1, 1)", "expected (N,)"),
         (3, TypeError, "pairs", "int", "(rows_a, rows_b)"),
         (([0], [0], [0]), TypeError, "pairs", "length 3", "(rows_a, rows_b)"),
     ):
@@ -134,9 +134,9 @@ row(
     "expected",
 )
 row("align", lambda _: suture.align([1], [9, 8]), ValueError, "ends_b[1]", "8 after 9", "expected")
-row("align", lambda _: suture.align([[1]], [9]), ValueError, "ends_a", "(1, 1)", "one axis")
+row("align", lambda _: suture.align([[1]], [9]), ValueError, "ends_a", "(1, 1)", "expected (N,)")
 row("align", lambda _: suture.align([1], [1.5]), TypeError, "ends_b", "float64", "whole numbers")
-row("align", lambda _: suture.align("ab", [1]), ValueError, "ends_a", "()", "one axis")
+row("align", lambda _: suture.align("ab", [1]), ValueError, "ends_a", "()", "expected (N,)")
 row("align", lambda _: suture.align([2**64 - 1], [1]), ValueError, "ends_a", "2**63")
 
 for name in ("d_a", "d_b"):

@@ -200,7 +200,7 @@ for sample, error, parts in (
     (ONE[:-1], ValueError, ("(79,)", "expected (80,)")),
     (ONE - 1, ValueError, ("negative for all", "expected")),
     (ONE + 0.5, TypeError, ("float64", "expected whole numbers")),
-    (ONE.reshape(8, 10), ValueError, ("(8, 10)", "expected one axis")),
+    (ONE.reshape(8, 10), ValueError, ("(8, 10)", "expected (N,)")),
     (np.where(Y, 1000, 0), ValueError, ("sample 1000", "expected at most 80")),
     (2 * Y, ValueError, ("sample 1 has no rows", "expected at least 1")),
 ):

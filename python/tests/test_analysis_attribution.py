@@ -79,6 +79,57 @@ def test_streamed_from_activations_it_is_the_same(setup):
     np.testing.assert_array_equal(found.correlation, whole.correlation)
 
 
+def test_pairs_say_which_rows_go_together(setup, rng):
+    sae_a, head_a, acts_a, sae_b, head_b, acts_b, following = setup
+    rows_a = rng.permutation(9000)[:5000]
+    shuffled = rng.permutation(9000)
+    rows_b = np.argsort(shuffled)[rows_a]
+    parts = [acts_b[shuffled][:1000], acts_b[shuffled][1000:]]
+    found = analysis.attribution_correlation(
+        sae_a, acts_a, head_a, sae_b, parts, head_b, following, pairs=(rows_a, rows_b)
+    )
+    codes_a, codes_b = encoded(setup)
+    whole = make(setup).update(codes_a[rows_a], codes_b[rows_a], following[rows_a])
+    np.testing.assert_allclose(found.correlation, whole.correlation, rtol=1e-12)
+    np.testing.assert_array_equal(found.active_b, whole.active_b)
+    assert found.tokens == whole.tokens
+    # Messages have the rows of the whole input.
+    bad = acts_a.copy()
+    bad[rows_a[4500], 2] = np.nan
+    with pytest.raises(ValueError, match=rf"acts_a\[{rows_a[4500]}, 2\] is nan"):
+        analysis.attribution_correlation(
+            sae_a, bad, head_a, sae_b, parts, head_b, following, pairs=(rows_a, rows_b)
+        )
+    with pytest.raises(ValueError, match=rf"acts_a\[{rows_a[4500]}, 2\] is nan"):
+        suture.fidelity(sae_a, bad, sae_b, parts, pairs=(rows_a, rows_b))
+    first = rows_a < 4000
+    few = (rows_a[first], rows_b[first])
+    analysis.attribution_correlation(
+        sae_a, iter([acts_a]), head_a, sae_b, parts[0], head_b, following[:4000],
+        pairs=([0, 3, 3999], [1, 1, 5]),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="next_tokens has 4000 tokens, expected 9000"):
+        analysis.attribution_correlation(
+            sae_a, acts_a, head_a, sae_b, parts, head_b, following[:4000], pairs=few
+        )
+    with pytest.raises(ValueError, match=r"next_tokens has 3999 tokens, .* has 4000 at least"):
+        analysis.attribution_correlation(
+            sae_a, iter([acts_a]), head_a, sae_b, parts[0], head_b, following[:3999],
+            pairs=([0, 3, 3999], [1, 1, 5]),
+        )  # fmt: skip
+
+
+def test_activations_of_other_tokens_are_refused(setup):
+    sae_a, head_a, acts_a, sae_b, head_b, acts_b, _ = setup
+    index = {"positions": np.arange(9), "sequence": np.zeros(9, int)}
+    a = suture.Activations({0: acts_a[:9]}, token_ids=np.arange(9), **index)
+    b = suture.Activations({0: acts_b[:9]}, token_ids=np.arange(9)[::-1], **index)
+    with pytest.raises(ValueError, match="acts_b: token id 8 in row 0, expected 0"):
+        analysis.attribution_correlation(sae_a, a.shards(0), head_a, sae_b, b.shards(0), head_b)
+    with pytest.raises(ValueError, match="acts_b: token id 8 in row 0, expected 0"):
+        suture.fidelity(sae_a, a.shards(0), sae_b, b.shards(0))
+
+
 def test_neither_threads_nor_calls_change_a_bit(setup):
     codes_a, codes_b = encoded(setup)
     following = setup[-1]

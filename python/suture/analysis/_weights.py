@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decoders and unembeddings at the door, and blocks of codes."""
+"""Decoders, unembeddings and codes at the door."""
 
 from __future__ import annotations
 
@@ -14,9 +14,6 @@ from .. import _core
 from .._inputs import Array, rows, weight
 from ..codes import SparseCodes
 from ..sae import SAE
-
-#: Rows that are encoded at a time: their codes are small, and every thread has work.
-CODED_ROWS = 16384
 
 
 def decoder(value: SAE | Array, name: str) -> _core.Rows:
@@ -61,9 +58,3 @@ def sparse_codes(value: Any, name: str, d_sae: int) -> SparseCodes:
     if value.d_sae != d_sae:
         raise ValueError(f"{name} has d_sae = {value.d_sae}, expected {d_sae}")
     return value
-
-
-def parts(block: _core.Rows) -> Iterator[tuple[int, _core.Rows]]:
-    """A block in pieces of CODED_ROWS rows, each with the number of its first row."""
-    for start in range(0, block.rows, CODED_ROWS):
-        yield start, block.block(start, min(start + CODED_ROWS, block.rows))

@@ -9,12 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from .._arguments import instance, named
-from .._inputs import Acts, Array, Stream, paired
+from .._arguments import instance, whole_numbers
+from .._coded import coded_pairs
+from .._inputs import Acts, Array, Stream
+from .._pairs import Pairs, paired_blocks
 from .._progress import Meter, Progress
 from ..codes import SparseCodes
+from ..moments import check_tokens
+from ..pairing import owner_of
 from ..sae import SAE
-from ._weights import decoder, parts, sparse_codes, transposed_back, unembedding
+from ._weights import decoder, sparse_codes, transposed_back, unembedding
 
 __all__ = ["AttributionCorrelation", "attribution_correlation", "next_tokens"]
 
@@ -52,7 +56,7 @@ def next_tokens(acts: Any) -> npt.NDArray[np.int64]:
                 f"acts is a {type(acts).__name__} without {name}, expected suture.Activations with "
                 "token_ids, positions and sequence"
             )
-        found.append(_whole_numbers(f"acts.{name}", values))
+        found.append(whole_numbers(f"acts.{name}", values))
     ids, positions, sequence = found
     if not len(ids) == len(positions) == len(sequence):
         raise ValueError(
@@ -129,7 +133,7 @@ class AttributionCorrelation:
         """
         sparse_codes(codes_a, "codes_a", self.d_sae)
         sparse_codes(codes_b, "codes_b", self.d_sae)
-        following = _whole_numbers("next_tokens", next_tokens)
+        following = whole_numbers("next_tokens", next_tokens)
         with Meter(progress, "attribute", len(codes_a)) as meter:
             self._core.update(codes_a._core, codes_b._core, following, meter.part(0, len(codes_a)))
         return self
@@ -190,6 +194,7 @@ def attribution_correlation(
     W_U_b: Array,
     next_tokens: npt.ArrayLike | None = None,
     *,
+    pairs: Pairs = None,
     progress: Progress = True,
 ) -> AttributionCorrelation:
     """`AttributionCorrelation` of two SAEs over paired activations, encoded block by block.
@@ -197,10 +202,13 @@ def attribution_correlation(
     Args:
         sae_a, sae_b: as many latents each; feature i of one is compared with feature i of the
             other.
-        acts_a, acts_b: activations (N, d_a) and (N, d_b) of the same tokens.
+        acts_a, acts_b: activations (N, d_a) and (N, d_b) of the same tokens; with `pairs`, of
+            different numbers of them.
         W_U_a, W_U_b: (d_a, vocabulary) and (d_b, vocabulary).
         next_tokens: (N,), negative for none. None: those of `acts_a`, which must then be
-            `suture.Activations`.
+            `suture.Activations`, or a layer of them.
+        pairs: (rows_a, rows_b): row rows_a[i] of A goes with row rows_b[i] of B, as from
+            `Activations.pairs_with`; `next_tokens` are still those of A's rows.
 
     Returns:
         AttributionCorrelation: its `correlation` is (d_sae,).
@@ -224,48 +232,42 @@ def attribution_correlation(
     if next_tokens is None:
         following = _of_activations(acts_a)
     else:
-        following = _whole_numbers("next_tokens", next_tokens)
+        following = whole_numbers("next_tokens", next_tokens)
     a = Stream(acts_a, "acts_a", (sae_a.d_in, "d_in"))
     b = Stream(acts_b, "acts_b", (sae_b.d_in, "d_in"))
+    check_tokens(acts_a, acts_b, pairs)
     if a.total is not None and a.total != len(following):
         raise ValueError(
             f"next_tokens has {len(following)} tokens, expected {a.total}, the rows of acts_a"
         )
+    beyond = np.flatnonzero(following >= result.vocabulary)
+    if len(beyond):
+        raise ValueError(
+            f"next_tokens[{beyond[0]}] is {following[beyond[0]]}, expected less than "
+            f"{result.vocabulary}, the vocabulary"
+        )
+    total, blocks = paired_blocks(a, b, pairs)
     done = 0
-    with Meter(progress, "attribute", a.total) as meter:
-        for start, block_a, block_b in paired(a, b):
-            for first, part_a in parts(block_a):
-                row = start + first
-                part_b = block_b.block(first, first + part_a.rows)
-                report = meter.part(row, part_a.rows)
-                with named(row, x="acts_a"):
-                    codes_a = sae_a._core.encode(part_a, report)
-                with named(row, x="acts_b"):
-                    codes_b = sae_b._core.encode(part_b, report)
-                here = np.ascontiguousarray(following[row : row + part_a.rows])
-                with named(next_tokens="next_tokens"):
-                    result._core.update(codes_a, codes_b, here, report)
-                done = row + part_a.rows
-    if done != len(following):
+    with Meter(progress, "attribute", total) as meter:
+        for part in coded_pairs((sae_a, sae_b), ("acts_a", "acts_b"), blocks, meter):
+            done = max(done, int(part.rows_a.max()) + 1)
+            if done > len(following):
+                raise ValueError(
+                    f"next_tokens has {len(following)} tokens, expected one for each row of "
+                    f"acts_a, which has {done} at least"
+                )
+            result._core.update(part.codes_a, part.codes_b, following[part.rows_a], part.report)
+    if pairs is None and done < len(following):
         raise ValueError(f"next_tokens has {len(following)} tokens, expected {done} as acts_a")
     return result
 
 
 def _of_activations(acts: Any) -> npt.NDArray[np.int64]:
-    if not hasattr(acts, "token_ids"):
+    owner = owner_of(acts)
+    known = acts if owner is None else owner
+    if not hasattr(known, "token_ids"):
         raise TypeError(
             f"next_tokens is None and acts_a is a {type(acts).__name__}, expected next_tokens, or "
             "suture.Activations as acts_a"
         )
-    return next_tokens(acts)
-
-
-def _whole_numbers(name: str, values: Any) -> npt.NDArray[np.int64]:
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
-    array = np.asarray(values)
-    if array.ndim != 1:
-        raise ValueError(f"{name} has shape {array.shape}, expected (N,)")
-    if array.size and array.dtype.kind not in "iu":
-        raise TypeError(f"{name} has dtype {array.dtype}, expected whole numbers")
-    return np.ascontiguousarray(array, np.int64)
+    return next_tokens(known)

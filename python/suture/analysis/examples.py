@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._arguments import instance, integer
+from .._arguments import instance, integer, whole_numbers
 from ..activations import Activations, as_float32
 from ..codes import SparseCodes
 from ..sae import SAE
-from .attribution import _whole_numbers
 
 __all__ = ["Example", "feature_examples", "token_texts"]
 
@@ -91,7 +90,7 @@ def feature_examples(
     """
     instance("sae", sae, SAE, "suture.SAE")
     instance("acts", acts, Activations, "suture.Activations")
-    wanted = _whole_numbers("features", features)
+    wanted = whole_numbers("features", features)
     beyond = wanted[(wanted < 0) | (wanted >= sae.d_sae)]
     if len(beyond):
         raise ValueError(f"features has {beyond[0]}, expected 0 to {sae.d_sae - 1}")
@@ -152,7 +151,7 @@ def token_texts(tokenizer: Any, ids: npt.ArrayLike) -> list[str]:
     """
     if not callable(getattr(tokenizer, "decode", None)):
         raise TypeError(f"tokenizer is a {type(tokenizer).__name__}, expected one with decode()")
-    return [_text(tokenizer, int(token)) for token in _whole_numbers("ids", ids)]
+    return [_text(tokenizer, int(token)) for token in whole_numbers("ids", ids)]
 
 
 def _text(tokenizer: Any, token: int) -> str:

@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from .._arguments import instance, integer, named
+from .._arguments import instance, integer
+from .._coded import coded
 from .._inputs import Acts, Stream
 from .._progress import Meter, Progress
 from ..codes import SparseCodes
 from ..sae import SAE
-from ._weights import parts, sparse_codes
+from ._weights import sparse_codes
 
 __all__ = ["FeatureStatistics", "feature_statistics"]
 
@@ -125,10 +126,6 @@ def feature_statistics(
     result = FeatureStatistics(sae.d_sae, top)
     stream = Stream(acts, "acts", (sae.d_in, "d_in"))
     with Meter(progress, "statistics", stream.total) as meter:
-        for start, block in stream.blocks():
-            for first, part in parts(block):
-                report = meter.part(start + first, part.rows)
-                with named(start + first, x="acts"):
-                    codes = sae._core.encode(part, report)
-                result._core.update(codes, report)
+        for codes, report in coded(sae, stream, meter):
+            result._core.update(codes, report)
     return result

@@ -9,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from .._arguments import integer
+from .._arguments import integer, whole_numbers
 from .._progress import Meter, Progress
 from ..codes import SparseCodes
 from ._weights import sparse_codes
-from .attribution import _whole_numbers
 
 __all__ = ["StructuralScore"]
 
@@ -64,7 +63,7 @@ class StructuralScore:
         """
         sparse_codes(codes, "codes", self.d_sae)
         count = integer("variants", variants, 2, 2**31 - 1)
-        texts = _whole_numbers("lengths", lengths)
+        texts = whole_numbers("lengths", lengths)
         with Meter(progress, "structural score", len(codes)) as meter:
             self._core.update(codes._core, texts, count, meter.part(0, len(codes)))
         return self

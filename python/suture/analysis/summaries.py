@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._arguments import instance
+from .._arguments import instance, whole_numbers
 from .._inputs import Array
 from .._progress import Progress
 from ..activations import Activations
 from ..sae import SAE
-from .attribution import _whole_numbers
 from .examples import Example, _layer, feature_examples, token_texts
 from .logits import logit_weights
 from .statistics import FeatureStatistics, feature_statistics
@@ -144,7 +143,7 @@ def summarise_features(
     """
     instance("sae", sae, SAE, "suture.SAE")
     instance("acts", acts, Activations, "suture.Activations")
-    wanted = _whole_numbers("features", features)
+    wanted = whole_numbers("features", features)
     beyond = wanted[(wanted < 0) | (wanted >= sae.d_sae)]
     if len(beyond) or not len(wanted):
         shown = beyond[0] if len(beyond) else "nothing"
