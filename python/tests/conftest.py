@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,6 +33,21 @@ def pytest_report_header() -> str:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(SEED)
+
+
+@pytest.fixture
+def model() -> Any:
+    """A tiny language model of the test's own."""
+    from suture.models import tiny_pair
+
+    return tiny_pair()[0]
+
+
+@pytest.fixture
+def tokenizer() -> Any:
+    from suture.models import tiny_pair
+
+    return tiny_pair()[2]
 
 
 @pytest.fixture

@@ -22,16 +22,6 @@ PROMPTS = ["One text.", "Another text, which is longer.", "A"]
 
 
 @pytest.fixture
-def model() -> Any:
-    return tiny_pair()[0]
-
-
-@pytest.fixture
-def tokenizer() -> Any:
-    return tiny_pair()[2]
-
-
-@pytest.fixture
 def vector(rng: np.random.Generator) -> suture.SteeringVector:
     return suture.SteeringVector(rng.normal(size=D), z_mean=2.5)
 

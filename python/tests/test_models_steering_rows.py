@@ -16,21 +16,11 @@ transformers = pytest.importorskip("transformers")
 import architectures  # noqa: E402
 
 import suture  # noqa: E402
-from suture.models import extract, generate, steer, tiny_pair  # noqa: E402
+from suture.models import extract, generate, steer  # noqa: E402
 from suture.models._residual import find_blocks  # noqa: E402
 
 D, LAYER, BOS, PAD = 16, 1, 0, 2
 GREEDY: dict[str, Any] = {"do_sample": False, "pad_token_id": PAD, "output_logits": True}
-
-
-@pytest.fixture
-def model() -> Any:
-    return tiny_pair()[0]
-
-
-@pytest.fixture
-def tokenizer() -> Any:
-    return tiny_pair()[2]
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import itertools
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -21,13 +21,13 @@ from ._tokens import (
     DEFAULT_CONTEXT,
     Chunking,
     Corpus,
+    Cutting,
     check_in_vocabulary,
-    counted_rows,
     kept_rows,
     longest_context,
     special_ids_of,
 )
-from ._windows import Window, bos_head, check_count, kind_of, window_of
+from ._windows import Window, bos_head, kind_of, window_of
 
 Cuts = Iterator[tuple[slice, slice]]
 
@@ -73,16 +73,15 @@ class _Side:
         name: str,
         model: nn.Module,
         tokenizer: Any,
-        context: int | None,
-        prepend_bos: bool | None,
+        cutting: Cutting,
         rows: Rows,
         argument: str,
     ) -> None:
         self.name, self.model, self.tokenizer, self.rows = name, model, tokenizer, rows
-        self.prepend_bos = prepend_bos
+        self.prepend_bos = cutting.prepend_bos
         self.argument = argument
-        longest = longest_context(context, [model])
-        self.context = context or min(DEFAULT_CONTEXT, longest or DEFAULT_CONTEXT)
+        longest = longest_context(cutting.context, [model])
+        self.context = cutting.context or min(DEFAULT_CONTEXT, longest or DEFAULT_CONTEXT)
         check_vocabulary(rows, getattr(text_config(model), "vocab_size", None), f"model_{name}")
         with_name = f"tokenizer_{name}"
         if tokenizer is None or not callable(tokenizer):
@@ -95,7 +94,7 @@ class _Side:
                 f"{with_name}: {type(tokenizer).__name__}, which cannot tell which part of a text "
                 "a token is, expected a fast tokenizer (is_fast)"
             )
-        self.head = bos_head(tokenizer, prepend_bos, argument)
+        self.head = bos_head(tokenizer, cutting.prepend_bos, argument)
         self.special_ids = special_ids_of(tokenizer, [model])
         self.unknown = getattr(tokenizer, "unk_token_id", None)
         self.windows: list[Window] = []
@@ -161,14 +160,9 @@ def pair_corpus(
     models: Mapping[str, nn.Module],
     tokenizers: Mapping[str, Any],
     inputs: Any,
-    *,
-    context: int | None,
-    chunking: Chunking,
-    prepend_bos: bool | None,
-    skip_positions: int,
-    max_tokens: int | None,
+    cutting: Cutting,
     argument: str,
-    rows: Any = None,
+    *,
     strict: bool = False,
 ) -> PairedCorpus:
     """Texts in windows that both models begin at the same byte, and the rows of these windows that
@@ -183,23 +177,19 @@ def pair_corpus(
     Warns:
         SutureWarning: a tokenizer cannot encode some of the texts.
     """
-    if max_tokens is not None:
-        check_count("max_tokens", max_tokens, 1)
-    if chunking not in get_args(Chunking):
-        raise ValueError(f"chunking: {chunking!r}, expected one of {', '.join(get_args(Chunking))}")
-    if chunking == "pack":
+    if cutting.chunking == "pack":
         raise ValueError(
             "chunking: 'pack', expected 'split' or 'truncate': sequences of two tokenizers fill up "
             "at different places"
         )
-    chosen = _rows_of(rows, skip_positions)
+    chosen = _rows_of(cutting)
     sides = tuple(
-        _Side(name, models[name], tokenizers[name], context, prepend_bos, chosen[name], argument)
+        _Side(name, models[name], tokenizers[name], cutting, chosen[name], argument)
         for name in ("a", "b")
     )
     a, b = sides
     alike = same_vocabulary(tokenizers["a"], tokenizers["b"])
-    if not alike and not isinstance(rows, tuple) and a.rows.leave_out:
+    if not alike and not isinstance(cutting.rows, tuple) and a.rows.leave_out:
         raise ValueError(
             f"rows is {a.rows!r}, expected (rows_a, rows_b): token ids to leave out are those of "
             "one tokenizer"
@@ -221,7 +211,7 @@ def pair_corpus(
         identical = identical and same
         before = pairs
         cuts = _Cutter(one, two, a.body, b.body, same)
-        for part_a, part_b in cuts.windows(chunking):
+        for part_a, part_b in cuts.windows(cutting.chunking):
             window_a, window_b = a.window(one, number, part_a), b.window(two, number, part_b)
             counts_a, counts_b = a.counts(window_a), b.counts(window_b)
             a.counted += int(counts_a.sum())
@@ -251,7 +241,7 @@ def pair_corpus(
             for side in sides:
                 side.keep_last(number)
         without += int(pairs == before and len(one.ids) > 0 and len(two.ids) > 0)
-        if max_tokens is not None and pairs >= max_tokens:
+        if cutting.max_tokens is not None and pairs >= cutting.max_tokens:
             break
     if pairs == 0:
         raise ValueError(
@@ -280,13 +270,11 @@ def pair_corpus(
     )
 
 
-def _rows_of(rows: Any, skip_positions: int) -> dict[str, Rows]:
-    given = rows if isinstance(rows, tuple) else (rows, rows)
+def _rows_of(cutting: Cutting) -> dict[str, Rows]:
+    given = cutting.rows if isinstance(cutting.rows, tuple) else (cutting.rows, cutting.rows)
     if len(given) != 2:
         raise ValueError(f"rows: a tuple of {len(given)}, expected suture.Rows or (rows_a, rows_b)")
-    found = {
-        name: counted_rows(side, skip_positions) for name, side in zip("ab", given, strict=True)
-    }
+    found = {name: cutting.counted(side) for name, side in zip("ab", given, strict=True)}
     for side in found.values():
         if side.mask is not None:
             raise ValueError(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..sae import SAE
 from ._heads import Heads, find_heads
 from ._residual import check_layer, find_blocks, read_layers, stream_width, text_config
-from ._tokens import Batch, Corpus, build_corpus
+from ._tokens import Batch, Corpus, Cutting, build_corpus
 
 
 class FeatureHead(NamedTuple):
@@ -103,12 +103,12 @@ def checked_features(features: Any, d_sae: int) -> npt.NDArray[np.int64]:
 
 
 def corpus_with_bos(
-    model: nn.Module, tokenizer: Any, inputs: Any, first_position: Any, **settings: Any
+    model: nn.Module, tokenizer: Any, inputs: Any, cutting: Cutting, first_position: Any
 ) -> Corpus:
     if not isinstance(first_position, bool):
         raise TypeError(f"first_position: {first_position!r}, expected True or False")
     argument = "token_ids_or_texts"
-    corpus = build_corpus({"model": model}, tokenizer, inputs, argument=argument, **settings)
+    corpus = build_corpus({"model": model}, tokenizer, inputs, cutting, argument)
     if not any(queries(corpus, ids).any() for ids in corpus.sequences):
         raise ValueError(f"{argument}: no counted token follows a first position, expected some")
     if first_position:

@@ -29,12 +29,12 @@ __all__ = [
     "Batch",
     "Chunking",
     "Corpus",
+    "Cutting",
     "Window",
     "batches",
     "build_corpus",
     "check_count",
     "check_in_vocabulary",
-    "counted_rows",
     "kept_rows",
     "longest_context",
     "special_ids_of",
@@ -71,6 +71,42 @@ class Corpus:
 
 
 @dataclass(frozen=True)
+class Cutting:
+    """How texts become sequences, and which of their rows are read: what `extract` takes, for all
+    that read texts. `rows` may be a pair where two models read them."""
+
+    context: int | None
+    chunking: Chunking
+    prepend_bos: bool | None
+    skip_positions: int
+    max_tokens: int | None
+    rows: Any = None
+
+    def __post_init__(self) -> None:
+        if self.max_tokens is not None:
+            check_count("max_tokens", self.max_tokens, 1)
+        if self.chunking not in get_args(Chunking):
+            raise ValueError(
+                f"chunking: {self.chunking!r}, expected one of {', '.join(get_args(Chunking))}"
+            )
+        check_count("skip_positions", self.skip_positions, 0)
+
+    def counted(self, rows: Any) -> Rows:
+        """`rows` and `skip_positions` as one. The default bound on norms is left to what uses the
+        rows; one that was asked for stays."""
+        chosen = as_rows(rows)
+        skip = self.skip_positions
+        if skip and chosen.skip_positions not in (0, skip):
+            raise ValueError(
+                f"skip_positions: {skip}, expected {chosen.skip_positions} as rows.skip_positions, "
+                "or only one of them"
+            )
+        return replace(
+            chosen, skip_positions=skip or chosen.skip_positions, norm_bound=chosen.asked_bound
+        )
+
+
+@dataclass(frozen=True)
 class Batch:
     """Right-padded sequences: (batch, position) token ids, attention mask and counted rows."""
 
@@ -89,14 +125,8 @@ def build_corpus(
     models: Mapping[str, nn.Module],
     tokenizer: Any,
     inputs: Any,
-    *,
-    context: int | None,
-    chunking: Chunking,
-    prepend_bos: bool | None,
-    skip_positions: int,
-    max_tokens: int | None,
+    cutting: Cutting,
     argument: str,
-    rows: Any = None,
 ) -> Corpus:
     """Sequences of `inputs`, checked against every model that will run them.
 
@@ -104,22 +134,21 @@ def build_corpus(
     sequence; `rows` (a `suture.Rows`, or a mask over all tokens) says otherwise. A bound on norms
     that it asks for is handed on with the corpus, to those who know the norms.
     """
-    chosen = counted_rows(rows, skip_positions)
-    if max_tokens is not None:
-        check_count("max_tokens", max_tokens, 1)
-    if chunking not in get_args(Chunking):
-        raise ValueError(f"chunking: {chunking!r}, expected one of {', '.join(get_args(Chunking))}")
+    chosen = cutting.counted(cutting.rows)
     for name, model in models.items():
         check_vocabulary(chosen, getattr(text_config(model), "vocab_size", None), name)
-    longest = longest_context(context, models.values())
+    longest = longest_context(cutting.context, models.values())
+    context = cutting.context
     reader: TextReader | None = None
     special_ids = special_ids_of(tokenizer, models.values())
     kind, items = kind_of(inputs, argument)
     if kind == "texts":
         context = context or min(DEFAULT_CONTEXT, longest or DEFAULT_CONTEXT)
-        head = bos_head(tokenizer, prepend_bos, argument)
+        head = bos_head(tokenizer, cutting.prepend_bos, argument)
         reader = TextReader(tokenizer, argument)
-        stream = windows_of_texts(items, reader, head, context, chunking, prepend_bos)
+        stream = windows_of_texts(
+            items, reader, head, context, cutting.chunking, cutting.prepend_bos
+        )
     else:
         stream = windows_of_ids(items, tokenizer, context or longest, argument)
     windows: list[Window] = []
@@ -136,7 +165,7 @@ def build_corpus(
         if chosen.positions == "generated" and window.generated is not None:
             kept &= window.generated
         total += min(int(kept.sum()), 1) if chosen.positions == "last" else int(kept.sum())
-        if max_tokens is not None and total >= max_tokens:
+        if cutting.max_tokens is not None and total >= cutting.max_tokens:
             break
     if total == 0:
         raise ValueError(
@@ -147,23 +176,6 @@ def build_corpus(
     digests = reader.digests(texts) if reader else {}
     return Corpus(
         windows, masks, mark, chosen.skip_positions, context, texts, digests, chosen.norm_bound
-    )
-
-
-def counted_rows(rows: Any, skip_positions: Any) -> Rows:
-    """`rows=` and `skip_positions=` of a function as one. The default bound on norms is left to
-    what uses the rows; one that was asked for stays."""
-    check_count("skip_positions", skip_positions, 0)
-    chosen = as_rows(rows)
-    if skip_positions and chosen.skip_positions not in (0, skip_positions):
-        raise ValueError(
-            f"skip_positions: {skip_positions}, expected {chosen.skip_positions} as "
-            "rows.skip_positions, or only one of them"
-        )
-    return replace(
-        chosen,
-        skip_positions=skip_positions or chosen.skip_positions,
-        norm_bound=chosen.asked_bound,
     )
 
 

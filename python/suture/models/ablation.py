@@ -26,7 +26,7 @@ from ._paths import (
 )
 from ._progress import progress_bar
 from ._residual import find_blocks
-from ._tokens import Chunking, batches, check_count
+from ._tokens import Chunking, Cutting, batches, check_count
 
 
 @dataclass(frozen=True)
@@ -119,9 +119,8 @@ def ablate_paths(
     wanted = checked_paths(paths, limits)
     check_count("batch_size", batch_size, 1)
     corpus = corpus_with_bos(
-        model, tokenizer, token_ids_or_texts, first_position,
-        context=context, chunking=chunking, prepend_bos=prepend_bos,
-        skip_positions=skip_positions, max_tokens=max_tokens,
+        model, tokenizer, token_ids_or_texts,
+        Cutting(context, chunking, prepend_bos, skip_positions, max_tokens), first_position,
     )  # fmt: skip
     groups: dict[tuple[int, int], list[int]] = {}
     for number, path in enumerate(wanted):

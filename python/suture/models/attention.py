@@ -29,7 +29,7 @@ from ._paths import (
 )
 from ._progress import progress_bar
 from ._residual import find_blocks, text_config
-from ._tokens import Chunking, batches, check_count
+from ._tokens import Chunking, Cutting, batches, check_count
 
 Sign = Literal["positive", "negative", "both"]
 
@@ -194,9 +194,8 @@ def deactivation_scores(
             raise ValueError(f"distance: {distance}, expected less than {longest}, the context")
     check_count("batch_size", batch_size, 1)
     corpus = corpus_with_bos(
-        model, tokenizer, token_ids_or_texts, first_position,
-        context=context, chunking=chunking, prepend_bos=prepend_bos,
-        skip_positions=skip_positions, max_tokens=max_tokens,
+        model, tokenizer, token_ids_or_texts,
+        Cutting(context, chunking, prepend_bos, skip_positions, max_tokens), first_position,
     )  # fmt: skip
     if distance is None:
         tokens = [np.flatnonzero(queries(corpus, ids)) for ids in corpus.sequences]

@@ -14,7 +14,7 @@ from ..activations import Activations
 from ..site import Site
 from ._reading import DType, Reading, common_rows
 from ._shards import find_reusable, new_folder
-from ._tokens import Chunking, build_corpus
+from ._tokens import Chunking, Cutting, build_corpus
 
 
 def extract(
@@ -116,13 +116,8 @@ def extract(
         {"model": model},
         tokenizer,
         texts_or_token_ids,
-        context=context,
-        chunking=chunking,
-        prepend_bos=prepend_bos,
-        skip_positions=skip_positions,
-        max_tokens=max_tokens,
-        argument="texts_or_token_ids",
-        rows=rows,
+        Cutting(context, chunking, prepend_bos, skip_positions, max_tokens, rows),
+        "texts_or_token_ids",
     )
     settings = reading.prepare(corpus, max_tokens)
     folder = None if out is None else folder_at(out)

@@ -13,7 +13,7 @@ from ._borrowing import borrowed
 from ._causality import check_causal
 from ._progress import progress_bar
 from ._residual import check_decoder, run
-from ._tokens import Batch, Chunking, batches, build_corpus, check_count
+from ._tokens import Batch, Chunking, Cutting, batches, build_corpus, check_count
 
 # Rows of logits taken to float32 at once: with a vocabulary of 256k that is 0.5 GB, not all of it.
 _ROWS_AT_ONCE = 512
@@ -62,12 +62,8 @@ def next_token_loss(
         {"model": model},
         tokenizer,
         token_ids_or_texts,
-        context=context,
-        chunking=chunking,
-        prepend_bos=prepend_bos,
-        skip_positions=skip_positions,
-        max_tokens=max_tokens,
-        argument="token_ids_or_texts",
+        Cutting(context, chunking, prepend_bos, skip_positions, max_tokens),
+        "token_ids_or_texts",
     )
     mean = LossSum("model")
     with (

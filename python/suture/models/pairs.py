@@ -16,7 +16,7 @@ from ..site import Site
 from ._paired_texts import pair_corpus
 from ._reading import DType, Reading, common_rows, digest
 from ._shards import find_reusable, new_folder
-from ._tokens import Chunking
+from ._tokens import Chunking, Cutting
 from .extraction import folder_at
 
 
@@ -115,13 +115,8 @@ def extract_pair(
         models,
         {"a": tokenizer_a, "b": tokenizer_b},
         texts,
-        context=context,
-        chunking=chunking,
-        prepend_bos=prepend_bos,
-        skip_positions=skip_positions,
-        max_tokens=max_tokens,
-        argument="texts",
-        rows=rows,
+        Cutting(context, chunking, prepend_bos, skip_positions, max_tokens, rows),
+        "texts",
         strict=strict,
     )
     settings = {

@@ -25,7 +25,7 @@ from ._residual import (
     run,
     stream_width,
 )
-from ._tokens import Chunking, batches, build_corpus, check_count
+from ._tokens import Chunking, Cutting, batches, build_corpus, check_count
 from .losses import LossSum
 
 Framework = Literal["numpy", "torch"]
@@ -134,12 +134,8 @@ def spliced_loss(
         {"model": model},
         tokenizer,
         token_ids_or_texts,
-        context=context,
-        chunking=chunking,
-        prepend_bos=prepend_bos,
-        skip_positions=skip_positions,
-        max_tokens=max_tokens,
-        argument="token_ids_or_texts",
+        Cutting(context, chunking, prepend_bos, skip_positions, max_tokens),
+        "token_ids_or_texts",
     )
     names = ("clean", "spliced", "zero_ablation", "mean_ablation")
     sums = {name: LossSum(name) for name in names}

@@ -25,7 +25,7 @@ from ._residual import (
     run,
     stream_width,
 )
-from ._tokens import Batch, Chunking, Corpus, batches, build_corpus, check_count
+from ._tokens import Batch, Chunking, Corpus, Cutting, batches, build_corpus, check_count
 from ._windows import kind_of
 from .losses import LossSum
 
@@ -182,6 +182,7 @@ def stitched_loss(
             f"special: {special!r}, expected one of {', '.join(get_args(SpecialRows))}"
         )
     maps = _maps(stitch, model_a, model_b)
+    cutting = Cutting(context, chunking, prepend_bos, skip_positions, max_tokens)
     if tokenizer_b is not None and isinstance(token_ids_or_texts, Iterator):
         token_ids_or_texts = list(token_ids_or_texts)  # it is read several times
     pair = None
@@ -194,12 +195,8 @@ def stitched_loss(
             models,
             {"a": tokenizer, "b": tokenizer_b},
             token_ids_or_texts,
-            context=context,
-            chunking=chunking,
-            prepend_bos=prepend_bos,
-            skip_positions=skip_positions,
-            max_tokens=max_tokens,
-            argument="token_ids_or_texts",
+            cutting,
+            "token_ids_or_texts",
         )
         if pair.identical:
             pair, tokenizer_b = None, None
@@ -214,12 +211,8 @@ def stitched_loss(
             {"model_a": model_a, "model_b": model_b},
             which,
             token_ids_or_texts,
-            context=context,
-            chunking=chunking,
-            prepend_bos=prepend_bos,
-            skip_positions=skip_positions,
-            max_tokens=max_tokens,
-            argument="token_ids_or_texts",
+            cutting,
+            "token_ids_or_texts",
         )
 
     if pair is not None:
