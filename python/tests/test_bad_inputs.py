@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from collections import ChainMap
 from pathlib import Path
 from typing import Any, is_typeddict
 
@@ -86,7 +87,8 @@ def public() -> set[str]:
             # Checked where it is given.
             continue
         elif inspect.isclass(value) and not issubclass(value, BaseException):
-            for attribute, member in vars(value).items():
+            own = [vars(base) for base in value.__mro__ if base.__module__.startswith("suture")]
+            for attribute, member in ChainMap(*own).items():
                 function = getattr(member, "__func__", member)
                 if isinstance(member, property):
                     if member.fset is not None:
