@@ -128,8 +128,7 @@ setup(
             depends=[
                 "ext/core.h",
                 "ext/rows.h",
-                str(ROOT / "Include" / "suture.h"),
-                str(ROOT / "Include" / "suture_types.h"),
+                *map(str, sorted((ROOT / "Include").rglob("*.h"))),
             ],
             extra_compile_args=["-std=c11", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"],
             py_limited_api=True,
