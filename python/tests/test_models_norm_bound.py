@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from tokenizers_zoo import TEXTS as MANY  # noqa: E402
+from tokenizers_zoo import model as model_of  # noqa: E402
 from tokenizers_zoo import tokenizer as tokenizer_of  # noqa: E402
 
 import suture  # noqa: E402
@@ -193,17 +194,8 @@ def test_a_pair_is_kept_if_both_rows_are_within(tmp_path: Path, in_folder: bool)
 
 
 def test_pairs_of_two_tokenizers_tell_their_shares() -> None:
-    import transformers
-
     kinds = ("byte-level BPE", "Unigram")
-    models = []
-    for kind in kinds:
-        config = transformers.GPTNeoXConfig(
-            vocab_size=len(tokenizer_of(kind)), hidden_size=16, intermediate_size=32,
-            num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=512,
-            bos_token_id=1, eos_token_id=2,
-        )  # fmt: skip
-        models.append(transformers.GPTNeoXForCausalLM(config).eval())
+    models = [model_of(kind) for kind in kinds]
     texts = [text for text in MANY.values() if text.isascii()]
 
     def pair(**more: Any) -> tuple[Activations, Activations]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import itertools
 import json
 import warnings
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +15,13 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from tokenizers_zoo import KINDS, TEXTS, tokenizer  # noqa: E402
+from tokenizers_zoo import KINDS, TEXTS, model, tokenizer  # noqa: E402
 
 import suture  # noqa: E402
 from suture.cli import main  # noqa: E402
 from suture.models import extract, extract_pair, tiny_pair  # noqa: E402
 
 ALL = list(TEXTS.values())
-
-
-@cache
-def model(kind: str, width: int = 16) -> Any:
-    config = transformers.GPTNeoXConfig(
-        vocab_size=len(tokenizer(kind)),
-        hidden_size=width,
-        intermediate_size=2 * width,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=128,
-        initializer_range=0.2,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(width)
-        return transformers.GPTNeoXForCausalLM(config).eval()
 
 
 def pair(a: str, b: str, texts: Any = ALL, **more: Any) -> tuple[Any, Any]:
@@ -278,123 +259,6 @@ def test_texts_that_a_tokenizer_cannot_encode_are_told_of() -> None:
     assert len("snow \u2603".encode()) not in a.ends[a.text == 1]
 
 
-def random_stitch(d_a: int, d_b: int) -> suture.Stitch:
-    rng = np.random.default_rng(2)
-    return suture.Stitch(
-        rng.normal(size=(d_a, d_b)), rng.normal(size=d_b), rng.normal(size=(d_b, d_a)),
-        rng.normal(size=d_a),
-    )  # fmt: skip
-
-
-def test_stitched_loss_of_two_tokenizers_is_the_loop_written_out() -> None:
-    kinds = ("byte-level BPE", "BPE with byte fallback")
-    texts = ["The quick brown fox", "jumps over the lazy dog and then", "a"]
-    models = {"a": model(kinds[0]), "b": model(kinds[1], 24)}
-    tokens = {"a": tokenizer(kinds[0]), "b": tokenizer(kinds[1])}
-    stitch = random_stitch(16, 24)
-    maps = {
-        "b": lambda x: x @ torch.tensor(stitch.P_up) + torch.tensor(stitch.b_up),
-        "a": lambda x: x @ torch.tensor(stitch.P_down) + torch.tensor(stitch.b_down),
-    }
-    sums: dict[str, list[float]] = {}
-    rows_seen = {"a": 0, "b": 0}
-
-    def losses(side: str, ids: Any, new: Any, at: list[int]) -> list[float]:
-        """Of the predictions made at `at`, with these rows before block 1 replaced."""
-
-        def put(_: Any, args: Any) -> Any:
-            if new is None:
-                return None
-            stream = args[0].clone()
-            stream[0, at] = new
-            return (stream, *args[1:])
-
-        handle = models[side].gpt_neox.layers[1].register_forward_pre_hook(put)
-        try:
-            with torch.no_grad():
-                logits = models[side](ids).logits[0]
-        finally:
-            handle.remove()
-        scores = torch.log_softmax(logits.double(), -1)
-        return [-float(scores[p, ids[0, p + 1]]) for p in at if p + 1 < ids.shape[1]]
-
-    for text in texts:
-        ids, ends, rows = {}, {}, {}
-        for side in "ab":
-            found = tokens[side](text, add_special_tokens=False, return_offsets_mapping=True)
-            ids[side] = torch.tensor([[1, *found["input_ids"]]])
-            spans = found["offset_mapping"]
-            # The prefix of the second tokenizer covers the first letter that the next token has.
-            ends[side] = {
-                end: at + 1
-                for at, (begin, end) in enumerate(spans)
-                if end > begin and not (at + 1 < len(spans) and spans[at + 1][0] < end)
-            }
-            rows_seen[side] += len(spans)
-        shared = sorted(ends["a"].keys() & ends["b"].keys())
-        at = {side: [ends[side][end] for end in shared] for side in "ab"}
-        for side in "ab":
-            with torch.no_grad():
-                states = models[side](ids[side], output_hidden_states=True).hidden_states
-            rows[side] = states[1][0, at[side]]
-            sums.setdefault(side, []).extend(losses(side, ids[side], None, at[side]))
-        up, down = maps["b"](rows["a"]), maps["a"](rows["b"])
-        for name, side, new in (
-            ("a_to_b", "b", up),
-            ("b_to_a", "a", down),
-            ("a_to_b_to_a", "a", maps["a"](up)),
-            ("b_to_a_to_b", "b", maps["b"](down)),
-        ):
-            sums.setdefault(name, []).extend(losses(side, ids[side], new, at[side]))
-        sums.setdefault("pairs", []).append(len(shared))
-    found = suture.models.stitched_loss(
-        models["a"], models["b"], stitch, 1, 1, texts, tokens["a"], tokenizer_b=tokens["b"]
-    )
-    for name in ("a", "b", "a_to_b", "b_to_a", "a_to_b_to_a", "b_to_a_to_b"):
-        assert getattr(found, name) == pytest.approx(np.mean(sums[name]), rel=1e-5), name
-    assert (found.tokens, found.tokens_b) == (len(sums["a"]), len(sums["b"]))
-    assert found.share_a == sum(sums["pairs"]) / rows_seen["a"]
-    assert found.share_b == sum(sums["pairs"]) / rows_seen["b"]
-    assert found.share_b < 1
-    assert "replaced at shared ends" in str(found)
-    assert found.to_dict()["share_b"] == found.share_b
-    with pytest.raises(ValueError, match="special: 'stitch', expected 'own'"):
-        suture.models.stitched_loss(
-            models["a"], models["b"], stitch, 1, 1, texts, tokens["a"], tokenizer_b=tokens["b"],
-            special="stitch",
-        )  # fmt: skip
-
-
-def test_stitched_loss_of_equal_tokenizers_is_that_of_one() -> None:
-    a, b, byte = tiny_pair()
-    stitch = random_stitch(16, 24)
-    once = suture.models.stitched_loss(a, b, stitch, 1, 2, iter(["some text", "é"]), byte)
-    twice = suture.models.stitched_loss(
-        a, b, stitch, 1, 2, iter(["some text", "é"]), byte, tokenizer_b=byte
-    )
-    assert once == twice
-
-
-def test_generate_puts_bos_once() -> None:
-    a, _, byte = tiny_pair()
-    seen: list[Any] = []
-    handle = a.register_forward_pre_hook(
-        lambda _m, _a, given: seen.append(given["input_ids"].tolist()), with_kwargs=True
-    )
-    prompts = ["<bos>ab", "ab"]
-    try:
-        for option, lengths in ((None, [3, 3]), (True, [4, 3]), (False, [3, 2])):
-            for prompt, length in zip(prompts, lengths, strict=True):
-                seen.clear()
-                suture.models.generate(
-                    a, byte, [prompt], max_new_tokens=1, prepend_bos=option, progress=False
-                )
-                assert len(seen[0][0]) == length
-                assert seen[0][0].count(0) == length - 2
-    finally:
-        handle.remove()
-
-
 @pytest.mark.filterwarnings("ignore::suture.SutureWarning")
 def test_command_line(tmp_path: Path, capsys: Any) -> None:
     kinds = ("byte-level BPE", "Unigram")
@@ -438,68 +302,3 @@ def test_command_line(tmp_path: Path, capsys: Any) -> None:
     ):
         assert main(["extract", one, texts, "--layers", "1", "--out", one, *arguments]) == 1
         assert word in capsys.readouterr().err
-
-
-def test_an_empty_and_a_split_text_do_not_shift_labels() -> None:
-    a, _, byte = tiny_pair()
-    texts = ["first", "long enough for several windows " * 6, "b"]
-    acts = extract(a, byte, texts, 1)
-    assert acts.sequence.max() > 2
-    pooled = suture.pool(acts.shards(1))
-    assert pooled.shape == (3, 16)
-    for number in range(3):
-        np.testing.assert_allclose(pooled[number], acts[1][acts.text == number].mean(0), atol=1e-5)
-    with_empty = extract(a, byte, ["", *texts[1:]], 1)
-    assert np.unique(with_empty.text).tolist() == [1, 2]
-    with pytest.raises(ValueError, match=r"no token of text 0 \(1 such of 3\)"):
-        suture.pool(with_empty)
-    np.testing.assert_allclose(
-        suture.pool(with_empty[1], np.where(with_empty.text == 1, 0, 1)), pooled[1:], atol=1e-5
-    )
-    # An empty text at the end counts too.
-    assert extract(a, byte, ["b", ""], 1).metadata["texts"] == 2
-
-
-def test_chat_masks_say_what_was_generated() -> None:
-    a, _, byte = tiny_pair()
-    encoded = {
-        "input_ids": [[0, 50, 51, 52], [0, 60, 61]],
-        "attention_mask": [[1, 1, 1, 1], [1, 1, 1]],
-        "assistant_masks": [[0, 0, 1, 1], [0, 0, 1]],
-    }
-    acts = extract(a, byte, encoded, 1)
-    assert acts.generated.tolist() == [False, True, True, False, True]
-    only = extract(a, byte, encoded, 1, rows=suture.Rows(positions="generated"))
-    assert only.token_ids.tolist() == [51, 52, 61]
-    np.testing.assert_allclose(only[1], acts[1][acts.generated], atol=1e-6)
-    last = extract(a, byte, encoded, 1, rows=suture.Rows(positions="last"))
-    assert last.token_ids.tolist() == [52, 61]
-    masked = extract(a, byte, encoded, 1, rows=[False, True, False, True, False, False, True])
-    assert masked.token_ids.tolist() == [50, 52, 61]
-    with pytest.raises(ValueError, match=r"rows.mask has shape \(3,\), expected \(7,\)"):
-        extract(a, byte, encoded, 1, rows=[True, False, True])
-    with pytest.raises(ValueError, match=r"rows\.leave_out has 999, expected 0 to 258"):
-        extract(a, byte, encoded, 1, rows=suture.Rows(leave_out=[999]))
-    encoded["assistant_masks"] = [[0, 1], [1, 1, 1]]
-    with pytest.raises(ValueError, match=r"assistant mask of shape \(2,\), expected \(4,\)"):
-        extract(a, byte, encoded, 1)
-
-
-def test_bos_once() -> None:
-    kind = "byte-level BPE"
-    texts = ["<s>chat", "plain"]
-    for option, expected in ((None, [[1], [1]]), (True, [[1, 1], [1]]), (False, [[1], []])):
-        acts = extract(
-            model(kind), tokenizer(kind), texts, 1, prepend_bos=option, rows=suture.Rows.all()
-        )
-        for number, head in enumerate(expected):
-            ids = acts.token_ids[acts.text == number].tolist()
-            count = next((at for at, token in enumerate(ids) if token != 1), len(ids))
-            assert ids[:count] == head
-    # What is split goes on with BOS.
-    acts = extract(
-        model(kind), tokenizer(kind), ["<s>" + "abcdefgh" * 4], 1, context=8, rows=suture.Rows.all()
-    )
-    first = np.flatnonzero(acts.positions == 0)
-    assert (acts.token_ids[first] == 1).all()
-    assert (acts.token_ids == 1).sum() == len(first)

@@ -8,6 +8,7 @@ import json
 from functools import cache
 from typing import Any
 
+import torch
 from tokenizers import (
     Regex,
     Tokenizer,
@@ -18,7 +19,7 @@ from tokenizers import (
     processors,
     trainers,
 )
-from transformers import PreTrainedTokenizerFast
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
 TEXTS = {
     "plain": "The quick brown fox jumps over the lazy dog.",
@@ -142,3 +143,22 @@ KINDS = tuple(_KINDS)
 def tokenizer(kind: str) -> Any:
     """One of KINDS as a transformers tokenizer."""
     return _wrapped(_KINDS[kind]())
+
+
+@cache
+def model(kind: str, width: int = 16) -> Any:
+    """A tiny model of two layers over the vocabulary of such a tokenizer, the same each time."""
+    config = GPTNeoXConfig(
+        vocab_size=len(tokenizer(kind)),
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=128,
+        initializer_range=0.2,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(width)
+        return GPTNeoXForCausalLM(config).eval()
