@@ -979,6 +979,62 @@ suture_status suture_fidelity_summarize(const suture_fidelity *fidelity, int64_t
 void suture_fidelity_destroy(suture_fidelity *fidelity);
 
 // -------------------------------------------------------------------------------------------------
+// Carrying by pairs
+// -------------------------------------------------------------------------------------------------
+// A SAE for another model from rows of both on the same text: the codes of A are regressed on the
+// rows of B, and each latent is calibrated to fire as often as in A. No stitch is needed, and no
+// common tokenizer.
+
+/// Begins to carry a SAE of model A to a model B whose rows have d_b coordinates. sae may be of any
+/// architecture and normalisation; it is kept, and does not change. config is NULL for defaults;
+/// set config->struct_size first. Memory: 8 d_b (d_sae + d_b) bytes for the sums and up to 4 d_b
+/// bytes for each row of config->sample, and its codes. *out is the caller's, to be released with
+/// suture_carry_destroy().
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for a d_b or a setting out of range,
+/// SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_carry_create(const suture_sae *sae, int64_t d_b,
+    const suture_carry_config *config, suture_carry **out);
+
+/// Adds pairs of rows: row i of a (N, d_in), of the model of the SAE, and of b (N, d_b) are the
+/// same text. Some thousand rows a call are best. A wish to cancel is heeded before sums change.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for other widths, unequal numbers of rows, or a value that
+/// is not finite as float32; SUTURE_ERROR_NUMERICAL for activations beyond float32;
+/// SUTURE_ERROR_CANCELLED; SUTURE_ERROR_OUT_OF_MEMORY. In each case nothing has changed.
+suture_status suture_carry_update(suture_carry *carry, const suture_matrix *a,
+    const suture_matrix *b, const suture_progress *progress);
+
+/// Makes the SAE for B. With h the rows of B less their mean, S their covariance and C their
+/// covariance with the codes of A, the predictors are W = (S + ridge mean(diag S) I)^-1 C. Each
+/// latent gets a gain and a bias or threshold such that it fires on as many rows as in A: for
+/// SUTURE_TOPK against the token's k-th score, found in rounds; for the other architectures
+/// thresholds are order statistics of its own scores, those halfway between the rows where it
+/// should fire and the others. Then config->rounds times W goes part of the way that the same
+/// regression of what is still missing would go, and is calibrated anew. The decoder is the
+/// regression of B's rows on A's codes; suture_sae_refit_decoder() fits it to those that the new
+/// SAE has. Latents that never fired, or that B's rows do not predict, never fire.
+///
+/// site (NULL for none) is where B's rows come from, for the metadata; what was known of A goes to
+/// transferred_from. report (NULL for none; set report->struct_size first) gets what was found;
+/// firings (d_sae) how often each latent fired in A, r_squared (d_sae) the share of its variance
+/// that B's rows predict, by generalised cross-validation, and *fidelity a comparison on the pairs
+/// held out (one block of 64 in 16, so that neighbours in a text stand on one side); each may be
+/// NULL. *out and *fidelity are the caller's, to be released with suture_sae_destroy() and
+/// suture_fidelity_destroy(). More pairs may be added afterwards. The same calls give the same bits
+/// for any number of threads.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT before any rows were added, or while they are being added;
+/// SUTURE_ERROR_NUMERICAL if B's rows do not vary, or if a result is beyond float32;
+/// SUTURE_ERROR_CANCELLED; SUTURE_ERROR_OUT_OF_MEMORY. On an error nothing is written.
+suture_status suture_carry_finish(suture_carry *carry, const suture_site *site,
+    const suture_progress *progress, suture_sae **out, suture_carry_report *report,
+    uint64_t *firings, double *r_squared, suture_fidelity **fidelity);
+
+/// Releases what was being carried. NULL is fine.
+void suture_carry_destroy(suture_carry *carry);
+
+// -------------------------------------------------------------------------------------------------
 // Feature analysis
 // -------------------------------------------------------------------------------------------------
 // What features do to logits, and when they fire. An unembedding is W_U of the model transposed,

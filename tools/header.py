@@ -41,6 +41,7 @@ SECTIONS = [
     "Training",
     "TrainingRuns",
     "Fidelity",
+    "Carrying",
     "Analysis",
     "Probes",
 ]

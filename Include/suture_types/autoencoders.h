@@ -194,6 +194,38 @@ typedef struct suture_refit_report {
 } suture_refit_report;
 
 // ---------------------------------------------------------------------------------------------
+// Carrying by pairs
+// ---------------------------------------------------------------------------------------------
+
+/// Settings of suture_carry_create(). Zero in a field stands for its default.
+typedef struct suture_carry_config {
+    uint64_t struct_size;
+    /// Of the regression, relative to the mean variance of B's coordinates, above 0; by default that of
+    /// the least generalised cross-validation error.
+    double ridge;
+    /// Pairs of rows that are kept for calibration and rounds, taken evenly. Default 65536.
+    int64_t sample;
+    /// So many times the regression is repeated on what B's codes still lack of A's, at most 100;
+    /// -1 for none. Default 2.
+    int32_t rounds;
+} suture_carry_config;
+
+/// What carrying by pairs found.
+typedef struct suture_carry_report {
+    uint64_t struct_size;
+    /// Pairs of rows that the regression rests on, and pairs that it did not see.
+    int64_t rows;
+    int64_t held_out_rows;
+    /// Latents that never fired in A, and others that B's rows predict no better than chance does:
+    /// neither ever fires in B.
+    int64_t silent;
+    int64_t unpredicted;
+    /// As in the settings.
+    double ridge;
+    double seconds;
+} suture_carry_report;
+
+// ---------------------------------------------------------------------------------------------
 // Fidelity
 // ---------------------------------------------------------------------------------------------
 

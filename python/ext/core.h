@@ -36,6 +36,7 @@ typedef struct {
     PyTypeObject *trainer;
     PyTypeObject *attribution;
     PyTypeObject *fidelity;
+    PyTypeObject *carry;
     PyTypeObject *structural;
     PyTypeObject *statistics;
     PyTypeObject *steering;
@@ -60,6 +61,7 @@ int core_add_codes(PyObject *module, core_state *state);
 int core_add_evaluation(PyObject *module, core_state *state);
 int core_add_trainer(PyObject *module, core_state *state);
 int core_add_fidelity(PyObject *module, core_state *state);
+int core_add_carry(PyObject *module, core_state *state);
 int core_add_analysis(PyObject *module, core_state *state);
 int core_add_site(PyObject *module, core_state *state);
 int core_add_steering(PyObject *module, core_state *state);

@@ -43,19 +43,24 @@ struct TransferEnds {
     ///   stitch's, or from one whose name nobody can read.
     func metadata(of old: Metadata, from site: Site?) throws -> Metadata {
         try check(old, site)
+        return Self.moved(old, from: site, to: target)
+    }
+
+    /// Metadata of what was carried to `target`, as far as that is known.
+    static func moved(_ old: Metadata, from site: Site?, to target: Site?) -> Metadata {
         var origin: [(key: String, value: JSON)] = []
         var new = old
-        for key in Self.ofOneModel {
+        for key in ofOneModel {
             if let value = old[key] { origin.append((key, value)) }
             new[key] = nil
         }
         if let name = site?.hookName { origin.append(("site", .string(name))) }
-        if let before = old[Self.originKey] {
-            origin.append((Self.originKey, Self.shortened(before, Self.mostOrigins - 1)))
+        if let before = old[originKey] {
+            origin.append((originKey, shortened(before, mostOrigins - 1)))
         }
-        new["model_name"] = target.model.map { .string($0) }
-        new["hook_name"] = target.hookName.map { .string($0) }
-        new[Self.originKey] = .object(origin)
+        new["model_name"] = target?.model.map { .string($0) }
+        new["hook_name"] = target?.hookName.map { .string($0) }
+        new[originKey] = .object(origin)
         return new
     }
 

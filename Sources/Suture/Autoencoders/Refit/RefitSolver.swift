@@ -29,7 +29,7 @@ extension RefitSystem {
 
     private func solveDirectly(check: DetachedCheck) throws -> RefitOutcome {
         let matrix = try DoubleMatrix(rows: dSAE, cols: dSAE)
-        let byLatent = try FiringsByLatent(self)
+        let byLatent = try FiringsByLatent(codes, firings: firings)
         let parts = (0..<dSAE).panels(of: 64)
         let units = 1000
         try parallelFor(parts.count) { [self] part in
@@ -95,39 +95,5 @@ extension RefitSystem {
         }
         outcome.converged = outcome.residual <= tolerance
         return outcome
-    }
-}
-
-/// The tokens on which each latent fires, and how strongly.
-private final class FiringsByLatent: Sendable {
-    private let starts: [Int]
-    private let tokens: Buffer<Int64>
-    let values: Buffer<Double>
-
-    init(_ system: RefitSystem) throws {
-        var starts = [0]
-        for count in system.firings { starts.append(starts[starts.count - 1] + count) }
-        tokens = try Buffer(count: system.active, for: "codes")
-        values = try Buffer(count: system.active, for: "codes")
-        var next = starts
-        for (index, piece) in system.codes.enumerated() {
-            for row in 0..<piece.rows {
-                let first = row * piece.width
-                for slot in first..<first + Int(piece.counts[row]) {
-                    let latent = Int(piece.indices[slot])
-                    tokens.pointer[next[latent]] = Int64(index) << 32 | Int64(row)
-                    values.pointer[next[latent]] = Double(piece.values[slot])
-                    next[latent] += 1
-                }
-            }
-        }
-        self.starts = starts
-    }
-
-    func range(_ latent: Int) -> Range<Int> { starts[latent]..<starts[latent + 1] }
-
-    func token(_ entry: Int) -> (piece: Int, row: Int) {
-        let token = tokens.pointer[entry]
-        return (Int(token >> 32), Int(token & 0xffff_ffff))
     }
 }

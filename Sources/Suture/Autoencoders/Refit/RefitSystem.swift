@@ -48,13 +48,14 @@ final class RefitSystem: @unchecked Sendable {
     /// - Parameters:
     ///   - sae: folded: the codes are those of the tokens as they are.
     ///   - sample: is read here only, not by what solves the system.
+    ///   - given: codes of the sample, in pieces; nil for those that the SAE has.
     ///   - ridge: the pull in tokens: as if each latent fired on so many more, as strongly as it does
     ///     on average, and its row were right there. So it does not depend on how the strength of a
     ///     latent is divided between encoder and decoder.
-    init(_ sae: SAE, sample: RefitSample, ridge: Double, pulse: Pulse) throws {
+    init(_ sae: SAE, sample: RefitSample, codes given: [SparseCodes]?, ridge: Double, pulse: Pulse) throws {
         let count = Double(sample.count)
         (dIn, dSAE, tokens) = (sae.dIn, sae.dSAE, sample.count)
-        codes = try Self.encode(sae, sample, pulse: pulse)
+        codes = try given ?? Self.encode(sae, sample, pulse: pulse)
         var active = 0
         var firings = [Int](repeating: 0, count: dSAE)
         var sums = [Double](repeating: 0, count: dSAE)

@@ -106,12 +106,12 @@ extension SAE {
         }
         let rows = try TokenRows(shards, dIn: dIn) { "shards[\($0)]" }
         let rounds = options.tiedRounds + 1
-        var result = try refitOnce(folded(), rows, 0, of: rounds, options, progress)
+        var result = try refitOnce(folded(), rows, round: 0, of: rounds, options, progress)
         let before = result.explainedVarianceBefore
         var operations = result.operations
         for round in 1..<rounds {
             let tied = try result.sae.tied(mean: result.tokenMeans)
-            result = try tied.refitOnce(tied, rows, round, of: rounds, options, progress)
+            result = try tied.refitOnce(tied, rows, round: round, of: rounds, options, progress)
             operations += result.operations
         }
         let report = DecoderRefitReport(
@@ -123,17 +123,24 @@ extension SAE {
         return (result.sae, report)
     }
 
+    /// The decoder for codes that come from elsewhere: those of another model's SAE on the same tokens.
+    ///
+    /// - Parameter codes: of all rows, in pieces.
+    func withDecoder(for codes: [SparseCodes], of rows: TokenRows, progress: Progress) throws -> SAE {
+        try refitOnce(self, rows, codes: codes, round: 0, of: 1, DecoderRefitOptions(), progress).sae
+    }
+
     /// One refit, of `folded`, as round `round` of `rounds`.
     private func refitOnce(
-        _ folded: SAE, _ rows: TokenRows, _ round: Int, of rounds: Int, _ options: DecoderRefitOptions,
-        _ progress: Progress
+        _ folded: SAE, _ rows: TokenRows, codes: [SparseCodes]? = nil, round: Int, of rounds: Int,
+        _ options: DecoderRefitOptions, _ progress: Progress
     ) throws -> SingleRefit {
         let sample = RefitSample(rows, count: options.tokens, draw: round, of: rounds)
         let units = sample.count
         let part = progress.part(round, of: rounds, total: 2 * units * rounds)
         try part.report(0, of: 2 * units)
         let pulse = Pulse(part, total: 2 * units)
-        let system = try RefitSystem(folded, sample: sample, ridge: options.ridge, pulse: pulse)
+        let system = try RefitSystem(folded, sample: sample, codes: codes, ridge: options.ridge, pulse: pulse)
         let direct = options.solver.map { $0 == .cholesky } ?? (dSAE <= RefitSystem.directLimit)
         let rightSide = try system.solution.copy()
         let (tolerance, most) = (options.tolerance, options.maxIterations)
