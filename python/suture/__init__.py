@@ -22,6 +22,7 @@ from ._inputs import width
 from ._train_options import TrainOptions
 from .activations import Activations, check_paired
 from .alignment import align
+from .carrying import CarryReport, carry
 from .codes import SparseCodes
 from .correspondence import Fidelity, FidelitySummary, Quartiles, fidelity
 from .evaluation import Evaluation
@@ -48,6 +49,7 @@ __all__ = [
     "SVCCA",
     "Activations",
     "CPUInfo",
+    "CarryReport",
     "CountedRows",
     "Evaluation",
     "Fidelity",
@@ -79,6 +81,7 @@ __all__ = [
     "UnsupportedError",
     "__version__",
     "align",
+    "carry",
     "check_paired",
     "cpu_info",
     "fidelity",

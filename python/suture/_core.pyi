@@ -294,6 +294,21 @@ class Fidelity:
 def fidelity_create(d_sae: int, /) -> Fidelity: ...
 
 @final
+class Carry:
+    def update(self, rows_a: Rows, rows_b: Rows, progress: _Report, /) -> None: ...
+    def finish(
+        self,
+        d_sae: int,
+        site: _Site | None,
+        firings: npt.NDArray[np.uint64],
+        r_squared: _Float64,
+        progress: _Report,
+        /,
+    ) -> tuple[SAE, Fidelity, dict[str, Any]]: ...
+
+def carry_create(sae: SAE, d_b: int, ridge: float, sample: int, rounds: int, /) -> Carry: ...
+
+@final
 class Attribution:
     def update(
         self,

@@ -105,6 +105,13 @@ class Fidelity:
         self.rows: int = 0
         """Pairs of rows so far."""
 
+    @classmethod
+    def _of(cls, core: _core.Fidelity, d_sae: int, rows: int) -> Fidelity:
+        """What the core has made."""
+        self = cls.__new__(cls)
+        self.d_sae, self._core, self.rows = d_sae, core, rows
+        return self
+
     def update(
         self, codes_a: SparseCodes, codes_b: SparseCodes, *, progress: Progress = False
     ) -> Self:

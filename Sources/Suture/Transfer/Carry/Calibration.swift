@@ -30,6 +30,7 @@ final class Calibration: @unchecked Sendable {
     private let bars: Buffer<Float>
     private let scores: Buffer<Float>
     private let largest: LargestScores?
+    private let scratches: [Scratch]
 
     /// Of each latent: pre-activation is `gain * score + bias`, active above `threshold`.
     private(set) var settings: [LatentSetting]
@@ -69,6 +70,7 @@ final class Calibration: @unchecked Sendable {
         } else {
             largest = nil
         }
+        scratches = try (0..<Self.latentsAtOnce / Self.latentsOfTask).map { _ in try Scratch(count) }
         settings = [LatentSetting](repeating: LatentSetting(), count: dSAE)
     }
 
@@ -94,19 +96,21 @@ final class Calibration: @unchecked Sendable {
             let parts = chunk.panels(of: Self.latentsOfTask)
             let found = Mutex([[LatentSetting]](repeating: [], count: parts.count))
             try BLAS.singleThreaded {
-                try parallelFor(parts.count) { [self] part in
-                    let latents = parts[part]
-                    let target = scores.pointer + (latents.lowerBound - chunk.lowerBound) * tokens
+                try parallelFor(ranges.count) { [self] index in
+                    let range = ranges[index]
                     BLAS.gemm(
-                        transposeB: true, m: latents.count, n: tokens, k: dB,
-                        a: predictors.pointer + latents.lowerBound * dB, lda: dB, b: rows.pointer, ldb: dB, c: target,
+                        transposeB: true, m: chunk.count, n: range.count, k: dB,
+                        a: predictors.pointer + chunk.lowerBound * dB, lda: dB,
+                        b: rows.pointer + range.lowerBound * dB, ldb: dB, c: scores.pointer + range.lowerBound,
                         ldc: tokens)
-                    let scratch = try Scratch(tokens)
-                    let new = latents.map {
-                        setting(of: $0, target + ($0 - latents.lowerBound) * tokens, scratch, damping: damping)
-                    }
-                    found.withLock { $0[part] = new }
                 }
+            }
+            try parallelFor(parts.count) { [self] part in
+                let new = parts[part].map { latent in
+                    let row = scores.pointer + (latent - chunk.lowerBound) * tokens
+                    return setting(of: latent, row, scratches[part], damping: damping)
+                }
+                found.withLock { $0[part] = new }
             }
             settings.replaceSubrange(chunk, with: found.withLock { $0.flatMap { $0 } })
             if let largest {
@@ -124,12 +128,16 @@ final class Calibration: @unchecked Sendable {
         if let largest { for token in 0..<tokens { bars.pointer[token] = max(largest.bar(token), -.greatestFiniteMagnitude) } }
     }
 
+    /// What one task needs.
     private final class Scratch {
         let values: Buffer<Float>
         let activations: Buffer<Float>
+        let boundary: LargestBoundary
+
         init(_ tokens: Int) throws {
             values = try Buffer(count: tokens, for: "scores")
             activations = try Buffer(zeros: tokens, for: "scores")
+            boundary = try LargestBoundary(size: tokens)
         }
     }
 
@@ -147,12 +155,11 @@ final class Calibration: @unchecked Sendable {
                 scores[token] *= gain
                 values[token] = scores[token] - bars.pointer[token]
             }
-            let quantile = Double(boundary(ofLargest: wanted[latent], among: values, size: n))
+            let quantile = Double(scratch.boundary.find(wanted[latent], of: values, size: n))
             result.bias = damping * settings[latent].bias - (1 - damping) * quantile
             return result
         }
-        values.update(from: scores, count: n)
-        let quantile = Double(boundary(ofLargest: wanted[latent], among: values, size: n))
+        let quantile = Double(scratch.boundary.find(wanted[latent], of: scores, size: n))
         switch architecture {
         case .topK: break
         case .relu: result.bias = -result.gain * quantile

@@ -30,6 +30,8 @@ public struct Carry: Sendable {
     /// One block of so many rows in `heldOutShare` is held out: neighbours are of one text.
     private static let heldOutBlock = 64
     private static let heldOutShare: UInt64 = 16
+    /// Pairs whose scores calibrate: thresholds of rare latents are noisy, but so is their frequency.
+    private static let calibrationRows = 20_000
     private static let firstRounds = 9
     private static let laterRounds = 3
     /// Part of the way that a round goes. All of it would be too far: a latent's wrong firings vanish
@@ -156,17 +158,14 @@ public struct Carry: Sendable {
     private func encoder(
         _ regression: CodeRegression, _ rows: FloatMatrix, _ codes: [SparseCodes], _ check: DetachedCheck
     ) throws -> SAE {
-        let (mean, d) = (regression.mean, dB)
-        let centred = try FloatMatrix(rows: rows.rows, cols: d) { target in
-            for row in 0..<rows.rows {
-                for j in 0..<d { target[row * d + j] = Float(Double(rows.pointer[row * d + j]) - mean[j]) }
-            }
-        }
+        let mean = regression.mean
+        let centred = try centred(rows, mean)
+        let few = try sample.gathered(dSAE: dSAE, most: Self.calibrationRows)
         let frequencies = (0..<dSAE).map { latent in
             regression.rSquared[latent] > 0 ? Double(sums.firings[latent]) / Double(sums.tokens) : 0
         }
         let calibration = try Calibration(
-            sae.architecture, rows: centred, codes: codes, frequencies: frequencies, explained: regression.explained)
+            sae.architecture, rows: self.centred(few.rows, mean), codes: few.codes, frequencies: frequencies, explained: regression.explained)
         let predictors = regression.coefficients
         try calibration.calibrate(predictors, rounds: Self.firstRounds, check: check)
         var result = try assembled(predictors, mean, calibration.settings)
@@ -181,6 +180,15 @@ public struct Carry: Sendable {
             result = try assembled(predictors, mean, calibration.settings)
         }
         return result
+    }
+
+    private func centred(_ rows: FloatMatrix, _ mean: [Double]) throws -> FloatMatrix {
+        let d = dB
+        return try FloatMatrix(rows: rows.rows, cols: d) { target in
+            for row in 0..<rows.rows {
+                for j in 0..<d { target[row * d + j] = Float(Double(rows.pointer[row * d + j]) - mean[j]) }
+            }
+        }
     }
 
     /// The SAE with an encoder of these predictors.

@@ -6,7 +6,7 @@ public struct CarryOptions: Sendable {
     /// cross-validation.
     public var ridge: Double?
     /// So many times the regression is repeated on what B's codes still lack of A's, 0 to 100.
-    public var rounds = 4
+    public var rounds = 2
     /// Pairs of rows that are kept for calibration and rounds, taken evenly; at least 1.
     public var sample = 65_536
 

@@ -16,6 +16,7 @@ final class PairSample: @unchecked Sendable {
 
     private struct Entry {
         var row: Int
+        var key: UInt64
         var latents: [Int32]
         var values: [Float]
     }
@@ -43,7 +44,7 @@ final class PairSample: @unchecked Sendable {
         let first = codeRow * codes.width
         let active = Int(codes.counts[codeRow])
         let entry = Entry(
-            row: index, latents: Array(UnsafeBufferPointer(start: codes.indices + first, count: active)),
+            row: index, key: key, latents: Array(UnsafeBufferPointer(start: codes.indices + first, count: active)),
             values: Array(UnsafeBufferPointer(start: codes.values + first, count: active)))
         view.readRow(row, into: rows.pointer + slot * dB)
         if slot == entries.count {
@@ -79,8 +80,15 @@ final class PairSample: @unchecked Sendable {
     }
 
     /// The kept rows of B in the order of the stream, and their codes in A, in pieces.
-    func gathered(dSAE: Int) throws -> (rows: FloatMatrix, codes: [SparseCodes]) {
-        let order = entries.indices.sorted { entries[$0].row < entries[$1].row }
+    ///
+    /// - Parameter most: so many of them, taken evenly; nil for all.
+    func gathered(dSAE: Int, most: Int? = nil) throws -> (rows: FloatMatrix, codes: [SparseCodes]) {
+        var order = Array(entries.indices)
+        if let most, most < order.count {
+            order.sort { (entries[$0].key, entries[$0].row) < (entries[$1].key, entries[$1].row) }
+            order.removeLast(order.count - most)
+        }
+        order.sort { entries[$0].row < entries[$1].row }
         let gathered = try FloatMatrix(rows: order.count, cols: dB) { target in
             for (index, slot) in order.enumerated() {
                 (target + index * dB).update(from: rows.pointer + slot * dB, count: dB)
