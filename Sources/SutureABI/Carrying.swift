@@ -23,8 +23,8 @@ private func carry(_ handle: UnsafeMutablePointer<suture_carry>?) throws -> Carr
 }
 
 /// Begins to carry a SAE of model A to a model B whose rows have d_b coordinates. sae may be of any
-/// architecture and normalisation; it is kept, and does not change. config is NULL for defaults; set
-/// config->struct_size first. Memory: 8 d_b (d_sae + d_b) bytes for the sums and up to 4 d_b bytes for each row of
+/// architecture and normalisation; it is kept, and does not change. Set
+/// config->struct_size first; zeros are the defaults. Memory: 8 d_b (d_sae + d_b) bytes for the sums and up to 4 d_b bytes for each row of
 /// config->sample, and its codes. *out is the caller's, to be released with suture_carry_destroy().
 ///
 /// Errors: SUTURE_ERROR_INVALID_ARGUMENT for a d_b or a setting out of range, SUTURE_ERROR_OUT_OF_MEMORY.

@@ -96,7 +96,7 @@ def carry(
             with a row of enormous norm do not.
         site: where `acts_b` come from, a `suture.Site` or the name of a stream, for the metadata.
         rounds: so many times, 0 to 100, the regression is repeated on what B's codes still lack of
-            A's: correlations rise by a tenth, explained variance falls a little.
+            A's: correlations rise by a tenth; more than two or three fit the sample.
         ridge: of the regression, above 0, relative to the mean variance of B's coordinates; None: by
             generalised cross-validation.
         sample: so many pairs, taken evenly, are kept for calibration and rounds; 4 d_b bytes each.

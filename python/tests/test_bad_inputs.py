@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, is_typeddict
 
 import bad_inputs_analysis  # noqa: F401
+import bad_inputs_carrying  # noqa: F401
 import bad_inputs_fidelity  # noqa: F401
 import bad_inputs_moments  # noqa: F401
 import bad_inputs_probe  # noqa: F401
@@ -43,6 +44,7 @@ def test_bad_input(case: Row, tmp_path: Path) -> None:
 # Without arguments to get wrong: exceptions, records, results.
 RECORDS = (
     "CPUInfo",
+    "CarryReport",
     "CountedRows",
     "FidelitySummary",
     "FitReport",

@@ -285,6 +285,7 @@ int main(int argc, char **argv) {
     codes_rows();
     evaluation_rows();
     training_rows();
+    carrying_rows();
     analysis_rows();
     steering_rows();
     probe_rows();

@@ -181,6 +181,7 @@ void sae_rows(void);
 void codes_rows(void);
 void evaluation_rows(void);
 void training_rows(void);
+void carrying_rows(void);
 void analysis_rows(void);
 void steering_rows(void);
 void probe_rows(void);

@@ -125,7 +125,9 @@ final class Calibration: @unchecked Sendable {
             }
             try check.report(6, of: 10)
         }
-        if let largest { for token in 0..<tokens { bars.pointer[token] = max(largest.bar(token), -.greatestFiniteMagnitude) } }
+        if let largest {
+            for token in 0..<tokens { bars.pointer[token] = max(largest.bar(token), -.greatestFiniteMagnitude) }
+        }
     }
 
     /// What one task needs.

@@ -90,7 +90,9 @@ public struct Carry: Sendable {
         }
         let room = try sums.makeRows()
         try BLAS.singleThreaded {
-            for (piece, codes) in zip(pieces, codes) { try add(b.rows(piece), codes, first: rows + piece.lowerBound, room) }
+            for (piece, codes) in zip(pieces, codes) {
+                try add(b.rows(piece), codes, first: rows + piece.lowerBound, room)
+            }
         }
         rows += a.rows
         try? progress.report(a.rows, of: a.rows)
@@ -165,7 +167,8 @@ public struct Carry: Sendable {
             regression.rSquared[latent] > 0 ? Double(sums.firings[latent]) / Double(sums.tokens) : 0
         }
         let calibration = try Calibration(
-            sae.architecture, rows: self.centred(few.rows, mean), codes: few.codes, frequencies: frequencies, explained: regression.explained)
+            sae.architecture, rows: self.centred(few.rows, mean), codes: few.codes, frequencies: frequencies,
+            explained: regression.explained)
         let predictors = regression.coefficients
         try calibration.calibrate(predictors, rounds: Self.firstRounds, check: check)
         var result = try assembled(predictors, mean, calibration.settings)
@@ -238,13 +241,16 @@ public struct Carry: Sendable {
                 gateBias: try bias { $0.gain > 0 ? (1, ($0.bias - $0.threshold) / $0.gain) : (0, -1) },
                 magnitudeBias: try bias { ($0.gain, $0.bias) },
                 magnitudeScale: try FloatMatrix(rows: 1, cols: m) { target in
-                    for latent in 0..<m where settings[latent].gain > 0 { target[latent] = log(Float(settings[latent].gain)) }
+                    for latent in 0..<m where settings[latent].gain > 0 {
+                        target[latent] = log(Float(settings[latent].gain))
+                    }
                 })
         }
         let zeros = try FloatMatrix(rows: m, cols: d) { _ in }
         try requireFinite("carried", [("W_enc", encoder), ("b_enc", encoderBias)])
         return try SAE(
-            encoder: encoder, encoderBias: encoderBias, decoder: zeros, decoderBias: FloatMatrix(rows: 1, cols: d) { _ in },
+            encoder: encoder, encoderBias: encoderBias, decoder: zeros,
+            decoderBias: FloatMatrix(rows: 1, cols: d) { _ in },
             architecture: architecture)
     }
 
@@ -253,7 +259,8 @@ public struct Carry: Sendable {
         var fidelity = try Fidelity(dSAE: dSAE)
         let (rows, codes) = try heldOut.gathered(dSAE: dSAE)
         for (piece, codes) in zip((0..<rows.rows).panels(of: CodeSums.pieceRows), codes) {
-            try fidelity.update(a: codes, b: carried.encode(rows.view.rows(piece), progress: progress), progress: progress)
+            try fidelity.update(
+                a: codes, b: carried.encode(rows.view.rows(piece), progress: progress), progress: progress)
         }
         return fidelity
     }

@@ -49,7 +49,9 @@ final class CodeRegression: @unchecked Sendable {
         try check.report(4, of: 10)
         let count = Double(sums.tokens)
         // The intercept takes one.
-        let free = grid.map { ridge in max(0, 1 - (1 + kept.reduce(0) { $0 + ($1 > 0 ? $1 / ($1 + ridge) : 0) }) / count) }
+        let free = grid.map { ridge in
+            max(0, 1 - (1 + kept.reduce(0) { $0 + ($1 > 0 ? $1 / ($1 + ridge) : 0) }) / count)
+        }
         var best = (index: grid.count - 1, error: Double.infinity)
         for index in grid.indices where free[index] > 0 {
             var error = 0.0
@@ -117,9 +119,10 @@ final class CodeRegression: @unchecked Sendable {
 
     /// Calls `body` for blocks of latents in parallel, with two scratches (latents, d_b).
     func forEachBlock(
-        _ body: @escaping @Sendable (
-            _ latents: Range<Int>, _ block: UnsafeMutablePointer<Double>, _ scratch: UnsafeMutablePointer<Double>
-        ) throws -> Void
+        _ body:
+            @escaping @Sendable (
+                _ latents: Range<Int>, _ block: UnsafeMutablePointer<Double>, _ scratch: UnsafeMutablePointer<Double>
+            ) throws -> Void
     ) throws {
         let parts = (0..<dSAE).panels(of: Self.latentsAtOnce)
         let width = dB
