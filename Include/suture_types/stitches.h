@@ -83,7 +83,8 @@ typedef struct suture_stitch_config {
     /// Weight of the two inversion terms, finite and >= 0. No default: 0 means 0. The paper uses 1.
     double alpha;
     /// Stop when the relative decrease of a step and the relative gradient norm fall below it.
-    /// Default 1e-4: the objective is then within 3e-6 of its end, mostly within 1e-7.
+    /// Default 1e-4: the objective is then mostly within 1e-6 of its end, and within 1e-5 where
+    /// little is left unexplained or alpha is 10.
     double tolerance;
     /// Most steps. Default 1000.
     int32_t max_iterations;

@@ -97,7 +97,8 @@ class Stitch(AffineMaps):
                 or 1e-10 where a covariance has not full rank; for the ridge method that of the
                 least generalised cross-validation error, for each direction its own.
             tolerance: stop when the relative decrease of a step and the relative gradient norm fall
-                below it; at 1e-4 the objective is within 3e-6 of its end, mostly within 1e-7.
+                below it; at 1e-4 the objective is mostly within 1e-6 of its end, and within 1e-5
+                where little is left unexplained or alpha is 10.
             max_iterations: most steps.
             metadata: model_a, layer_a, model_b, layer_b, …; tokens, alpha and the objective are
                 added, and models and layers where `suture.Activations` know them.

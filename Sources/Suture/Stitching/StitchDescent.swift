@@ -38,6 +38,8 @@ final class StitchDescent<Scalar: SolverScalar> {
     /// Sums of squares of the direction, by y and by z.
     private var (squaresY, squaresZ) = (0.0, 0.0)
     private var blocks: (z: StitchBlock<Scalar>, y: StitchBlock<Scalar>)?
+    /// What the next step is taken to be long: as the last, within bounds that keep an odd one from spoiling the next.
+    private var expectedLength = 1.0
 
     private(set) var iterations: Int
     /// Relative to that at n = m = 0.
@@ -139,6 +141,7 @@ final class StitchDescent<Scalar: SolverScalar> {
             lastProduct = product
             iterations += 1
             isFresh = false
+            expectedLength = min(max(1, length), 2)
             value -= gain
             try n.add(length, directionN)
             try m.add(length, directionM)
@@ -264,7 +267,8 @@ final class StitchDescent<Scalar: SolverScalar> {
     // MARK: Lines
 
     /// Sets the direction: that of m to step / sx + beta times the last one, that of n to what then follows,
-    /// so that the gradient of z stays 0 to first order. Returns half the derivatives along both.
+    /// so that the gradient of z is 0 to first order after a step of the expected length: n's lag is made up
+    /// once, not once per unit of length. Returns half the derivatives along both.
     private func setDirection(_ beta: Double, _ block: StitchBlock<Scalar>) throws -> (z: Double, y: Double) {
         if beta > 0 {
             try directionM.setScaled(directionM, cols: sx)
@@ -289,7 +293,7 @@ final class StitchDescent<Scalar: SolverScalar> {
         try wide2.setTransposed(directionM, factor: -1)
         try wide2.setProduct(gramM1, n, beta: 1)
         try combine(wide, n, n, sy, syInverse, own: 0, wide, alpha * weights.x, wide2, alpha * weights.y)
-        try wide.add(1, gradientZ)
+        try wide.add(1 / expectedLength, gradientZ)
         try block.solve(wide, factor: -1, into: directionN, scratch: wide2)
         squaresZ = try directionN.dot(directionN)
         let slopeZ = try gradientZ.dot(directionN)
