@@ -746,10 +746,9 @@ suture_status suture_sae_refit_decoder(const suture_sae *sae, const suture_matri
 /// and what the active latents leave. These are the losses of SAELens' training classes.
 ///
 /// But for SUTURE_DECODER_NORM_FREE decoder rows are brought to unit norm at once. The norm n of a
-/// row goes into the encoder (W_enc column, b_enc and threshold of that latent times n): where the
-/// latent is chosen it contributes what it did before, but the top-k now ranks latents by
-/// activation times n, the length of the contribution. Rows within 1e-6 of unit norm stay as they
-/// are.
+/// row goes into the encoder, latents that compete stay ranked by what they had been ranked by, and
+/// the SAE that is given back has the norms n again: training begins from the function that sae
+/// has. Rows within 1e-6 of unit norm stay as they are.
 ///
 /// config (not NULL; a zero field stands for its default) gives the tokens a step and Adam's
 /// settings: batch_size 1 to 16777216, lr above 0 to 1e6, lr_end 0 to 1e6, beta1 and beta2 from 0

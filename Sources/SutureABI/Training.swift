@@ -57,8 +57,8 @@ func write(_ metrics: TrainingMetrics, to out: UnsafeMutablePointer<suture_train
 /// classes.
 ///
 /// But for SUTURE_DECODER_NORM_FREE decoder rows are brought to unit norm at once. The norm n of a row
-/// goes into the encoder (W_enc column, b_enc and threshold of that latent times n): where the latent is chosen it contributes what it did
-/// before, but the top-k now ranks latents by activation times n, the length of the contribution.
+/// goes into the encoder, latents that compete stay ranked by what they had been ranked by, and the SAE
+/// that is given back has the norms n again: training begins from the function that sae has.
 /// Rows within 1e-6 of unit norm stay as they are.
 ///
 /// config (not NULL; a zero field stands for its default) gives the tokens a step and Adam's

@@ -36,8 +36,9 @@ class Trainer:
     `train` is the short way. A trainer stays usable after Ctrl-C and can be run again.
 
     Args:
-        sae: where to begin; it is copied. Unless `decoder_norm` is "free", decoder norms go into
-            the encoder first.
+        sae: where to begin; it is copied. Unless `decoder_norm` is "free", training goes on at
+            decoder rows of norm 1; norms that `sae` has are put aside and given back, so that
+            training begins from the function that it has.
         options: settings of training, see `TrainOptions`.
 
     Raises:

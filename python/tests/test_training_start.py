@@ -160,3 +160,43 @@ def test_start_is_taken_once(rng: np.random.Generator) -> None:
     trainer.run(x, tokens=8)
     trainer.run(2 * x, tokens=8)
     np.testing.assert_allclose(trainer.sae.b_dec, x.mean(0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("architecture", ["topk", "batchtopk", "jumprelu", "relu"])
+@pytest.mark.parametrize("decoder_norm", ["unit", "unit_unprojected"])
+def test_training_begins_from_the_function_that_the_sae_has(
+    architecture: str, decoder_norm: str, rng: np.random.Generator, tmp_path: Any
+) -> None:
+    """Decoder norms from 0.05 to 20: moved into the encoder, other latents would win."""
+    own: dict[str, Any] = {
+        "topk": {"k": 5}, "batchtopk": {"k": 5, "threshold": 0.7},
+        "jumprelu": {"threshold": np.full(40, 0.5)}, "relu": {},
+    }[architecture]  # fmt: skip
+    W = rng.normal(size=(6, 40)) / np.sqrt(6)
+    sae = suture.SAE(
+        W_enc=W, b_enc=0.1 * rng.normal(size=40), b_dec=rng.normal(size=6),
+        W_dec=W.T * np.geomspace(0.05, 20, 40)[:, None], architecture=architecture, **own,
+    )  # fmt: skip
+    x = rng.normal(size=(500, 6)).astype(np.float32)
+    trainer = suture.Trainer(sae, batch_size=500, lr=STILL, decoder_norm=decoder_norm)
+    mean = ((sae(x) - x).astype(np.float64) ** 2).sum(1).mean()
+    loss = trainer.step(x)["loss"]
+    if architecture in ("topk", "jumprelu"):
+        # ReLU's loss has its penalty, BatchTopK's is of the batch's own threshold.
+        assert loss == pytest.approx(mean, rel=1e-5)
+    begun = trainer.sae
+    if architecture != "batchtopk":
+        np.testing.assert_allclose(begun(x), sae(x), rtol=1e-4, atol=1e-4)
+    norms = np.linalg.norm(begun.W_dec, axis=1)
+    if architecture in ("topk", "batchtopk"):
+        np.testing.assert_allclose(norms, np.linalg.norm(sae.W_dec, axis=1), rtol=1e-5)
+        np.testing.assert_allclose(begun.W_enc, sae.W_enc, rtol=1e-5, atol=1e-7)
+    # What goes on from a checkpoint is the same to the bit.
+    options: dict[str, Any] = {
+        "batch_size": 100, "lr": 1e-3, "decoder_norm": decoder_norm, "progress": False
+    }  # fmt: skip
+    whole = suture.train(sae, x, tokens=2000, **options).sae
+    suture.train(sae, x, tokens=1000, checkpoint=tmp_path / "run", **options)
+    resumed = suture.resume(tmp_path / "run", x, tokens=2000, progress=False).sae
+    np.testing.assert_array_equal(whole.W_dec, resumed.W_dec)
+    np.testing.assert_array_equal(whole.W_enc, resumed.W_enc)

@@ -15,10 +15,12 @@ struct TrainerWeights {
 
 extension EncoderCopy {
     /// Derives a block of latents anew from a trainer's weights; before that, where they are wanted, the
-    /// norms of its decoder rows.
+    /// norms of its decoder rows, by which latents are ranked then.
+    ///
+    /// - Parameter scales: what they are ranked by otherwise.
     func refresh(
         _ latents: Range<Int>, _ weights: TrainerWeights, _ norms: UnsafeMutablePointer<Float>?,
-        _ activation: any TrainedActivation
+        scales: UnsafePointer<Float>?, _ activation: any TrainedActivation
     ) {
         if let norms {
             for latent in latents {
@@ -28,7 +30,7 @@ extension EncoderCopy {
         }
         refresh(
             latents.lowerBound / EncoderPanels.latents, rows: weights.encoder, bias: weights.encoderBias,
-            scales: activation.ranksByNorm ? norms.map { UnsafePointer($0) } : nil,
+            scales: activation.ranksByNorm ? norms.map { UnsafePointer($0) } ?? scales : nil,
             floors: activation.thresholds.map { UnsafePointer($0.floors.pointer) })
     }
 }
@@ -84,14 +86,15 @@ extension Trainer {
         for block in 0..<encoderCopy.count {
             let first = block * EncoderPanels.latents
             encoderCopy.refresh(
-                first..<min(first + EncoderPanels.latents, dSAE), weights, decoderNorms?.pointer, activation)
+                first..<min(first + EncoderPanels.latents, dSAE), weights, decoderNorms?.pointer,
+                scales: startScales.map { UnsafePointer($0.pointer) }, activation)
         }
     }
 
     private var encoderRows: EncoderRows {
         EncoderRows(
             rows: weights.encoder, bias: weights.encoderBias,
-            scales: activation.ranksByNorm ? decoderNorms.map { UnsafePointer($0.pointer) } : nil,
+            scales: activation.ranksByNorm ? (decoderNorms ?? startScales).map { UnsafePointer($0.pointer) } : nil,
             floors: activation.thresholds.map { UnsafePointer($0.floors.pointer) }, panels: encoderCopy.panels)
     }
 

@@ -32,11 +32,13 @@ extension Trainer {
             tensors.append(StateTensor("threshold.first_moment", thresholds.moments.first, [dSAE], .float32))
             tensors.append(StateTensor("threshold.second_moment", thresholds.moments.second, [dSAE], .float32))
         }
+        if let startScales { tensors.append(StateTensor(Self.startScaleName, startScales, [dSAE], .float32)) }
         tensors.append(StateTensor("last_fired", lastFired, [dSAE], .int64))
         return tensors
     }
 
     static let stateFormat = 1
+    private static let startScaleName = "start_scale"
 
     /// Settings and counters.
     var state: JSON {
@@ -133,7 +135,14 @@ extension Trainer {
             }
             return value
         }
+        try makeStartScales(reader.entry(Self.startScaleName) != nil)
         for tensor in stateTensors { try tensor.read(reader) }
+        if let scales = startScales,
+            let bad = (0..<dSAE).first(where: { !(scales.pointer[$0] > 0 && scales.pointer[$0].isFinite) })
+        {
+            throw SutureError.format(
+                "\(path): \(Self.startScaleName)[\(bad)] is \(scales.pointer[bad]), expected a number above 0")
+        }
         if let thresholds = activation.thresholds {
             let values = thresholds.values
             guard sk_first_nonfinite_f32(values.pointer, values.count) == values.count else {

@@ -158,11 +158,12 @@ extension Trainer {
         let shared = Unchecked(
             (
                 source, weights, encoderMoments, encoderBiasMoments, decoderMoments, lastFired.pointer, encoderCopy,
-                decoderNorms?.pointer, activation
+                decoderNorms?.pointer, startScales.map { UnsafePointer($0.pointer) }, activation
             ))
         try forLatentBlocks(of: source, pulse) { latents, scratch in
             let (
-                source, weights, encoderMoments, encoderBiasMoments, decoderMoments, lastFired, copy, norms, activation
+                source, weights, encoderMoments, encoderBiasMoments, decoderMoments, lastFired, copy, norms, scales,
+                activation
             ) =
                 shared.value
             for latent in latents {
@@ -194,7 +195,7 @@ extension Trainer {
                     gradient: scratch.bias, count: latents.count)
                 thresholds.project(latents)
             }
-            copy.refresh(latents, weights, norms, activation)
+            copy.refresh(latents, weights, norms, scales: scales, activation)
         }
     }
 }

@@ -47,6 +47,9 @@ public final class Trainer {
     /// (d_sae) With `DecoderNorm.free`: the norm of each decoder row, by which pre-activations are
     /// multiplied for the top-k.
     let decoderNorms: Buffer<Float>?
+    /// (d_sae) Otherwise, where decoder rows of the SAE that it began with had other norms than 1: their
+    /// inverses, by which pre-activations are multiplied for the top-k. They stay.
+    private(set) var startScales: Buffer<Float>?
     private var memory: StepMemory?
     /// Where `run` is in the rows it draws from, and what rows they are.
     var order: TokenOrder?
@@ -68,12 +71,11 @@ public final class Trainer {
 
     /// Copies `sae` and, but for `DecoderNorm.free`, brings its decoder rows to unit norm.
     ///
-    /// The norm n of a row goes into the encoder: W_enc column and b_enc of that latent times n. Every
-    /// latent then contributes to x_hat what it did before where it is chosen; but the top-k now ranks
-    /// latents by activation times n, the length of that contribution, instead of by activation. (No
-    /// rescaling keeps both the choice and the contributions. It is the function of the same SAE with
-    /// `rescalesByDecoderNorm`.) Rows within 1e-6 of unit norm are left as they are, so a SAE that
-    /// comes from training goes back into it unchanged.
+    /// The norm n of a row goes into the encoder: W_enc column and b_enc of that latent times n. Where latents
+    /// compete (TopK, BatchTopK) they are ranked by pre-activation / n, now and for all of training, which is what
+    /// the SAE ranks by; and the SAE that is given back has the norms n again. So training begins from the
+    /// function that the SAE has, whatever its norms, and goes on at rows of unit length. Rows within 1e-6
+    /// of unit norm are left as they are, so a SAE that comes from training goes back into it unchanged.
     ///
     /// - Throws: `SutureError.unsupported` for architectures other than TopK, for normalisation and
     ///   for rescaling by the decoder norm (fold the SAE first); `.invalidArgument` for weights that
@@ -121,25 +123,38 @@ public final class Trainer {
         decoderBiasMoments = try AdamMoments(dIn)
         lastFired = try Buffer(zeros: dSAE)
         decoderNorms = options.decoderNorm == .free ? try Buffer(zeros: dSAE) : nil
+        let norms = sae.decoderNorms
+        let isUnit = norms.allSatisfy { abs($0 - 1) <= 1e-6 }
+        startScales =
+            options.decoderNorm == .free || !activation.ranksByNorm || isUnit
+            ? nil : try Buffer(count: dSAE, for: "the norms of decoder rows")
         encoderCopy = try EncoderCopy(dIn: dIn, dSAE: dSAE, inBF16: inBF16)
         transpose(sae.encoder.pointer, rows: dIn, cols: dSAE, into: encoder.pointer)
         encoderBias.pointer.update(from: sae.encoderBias.pointer, count: dSAE)
         decoder.pointer.update(from: sae.decoder.pointer, count: dSAE * dIn)
         decoderBias.pointer.update(from: sae.decoderBias.pointer, count: dIn)
-        if options.decoderNorm != .free { try normaliseDecoder() }
+        if options.decoderNorm != .free { try normaliseDecoder(norms) }
         refreshEncoderCopy()
     }
 
-    private func normaliseDecoder() throws {
-        for latent in 0..<dSAE {
+    /// A checkpoint knows whether there are any; its SAE, whose norms are also those of a scale of the
+    /// activations, does not tell.
+    func makeStartScales(_ areThere: Bool) throws {
+        startScales = areThere ? try Buffer(count: dSAE, for: "the norms of decoder rows") : nil
+    }
+
+    private func normaliseDecoder(_ norms: [Double]) throws {
+        for (latent, norm) in norms.enumerated() {
             let row = decoder.pointer + latent * dIn
-            var square = 0.0
-            for i in 0..<dIn { square += Double(row[i]) * Double(row[i]) }
-            let norm = square.squareRoot()
             guard norm > 0 else {
                 throw SutureError.invalidArgument(
                     "W_dec[\(latent)] is zero, expected a row that can be brought to unit norm")
             }
+            let scale = Float(1 / norm)
+            guard scale > 0, scale.isFinite else {
+                throw SutureError.invalidArgument("W_dec[\(latent)] has norm \(norm), expected 1e-38 to 1e38")
+            }
+            startScales?.pointer[latent] = abs(norm - 1) > 1e-6 ? scale : 1
             guard abs(norm - 1) > 1e-6 else { continue }
             let column = encoder.pointer + latent * dIn
             var finite = true
@@ -187,7 +202,7 @@ public final class Trainer {
                 decoderBias: FloatMatrix(rows: 1, cols: dIn) { $0.update(from: decoderBias.pointer, count: dIn) },
                 architecture: activation.architecture(), subtractsDecoderBias: subtractsDecoderBias,
                 normalization: scale == 1 ? .none : .fixedScale(scale), metadata: metadata
-            ).folded(subtraction: false)
+            ).folded(subtraction: false).withDecoderNorms(startScales)
             guard options.decoderNorm == .free, activation.ranksByNorm else { return sae }
             return try SAE(
                 encoder: sae.encoder, encoderBias: sae.encoderBias, decoder: sae.decoder, decoderBias: sae.decoderBias,
@@ -276,5 +291,32 @@ func transpose(_ source: UnsafePointer<Float>, rows: Int, cols: Int, into target
                 for col in colTile..<min(colTile + 32, cols) { target[col * rows + row] = source[row * cols + col] }
             }
         }
+    }
+}
+
+extension SAE {
+    /// The same function with each decoder row divided by its scale, and the encoder times it.
+    fileprivate func withDecoderNorms(_ scales: Buffer<Float>?) throws -> SAE {
+        guard let scales else { return self }
+        let (dIn, dSAE, scale) = (dIn, dSAE, scales.pointer)
+        let (encoder, bias, decoder) = (encoder.pointer, encoderBias.pointer, decoder.pointer)
+        let result = try SAE(
+            encoder: FloatMatrix(rows: dIn, cols: dSAE) { target in
+                for i in 0..<dIn {
+                    for j in 0..<dSAE { target[i * dSAE + j] = encoder[i * dSAE + j] * scale[j] }
+                }
+            },
+            encoderBias: FloatMatrix(rows: 1, cols: dSAE) { target in
+                for j in 0..<dSAE { target[j] = bias[j] * scale[j] }
+            },
+            decoder: FloatMatrix(rows: dSAE, cols: dIn) { target in
+                for j in 0..<dSAE {
+                    for i in 0..<dIn { target[j * dIn + i] = decoder[j * dIn + i] / scale[j] }
+                }
+            },
+            decoderBias: decoderBias, architecture: architecture, subtractsDecoderBias: subtractsDecoderBias,
+            metadata: metadata)
+        withExtendedLifetime((self, scales)) {}
+        return result
     }
 }

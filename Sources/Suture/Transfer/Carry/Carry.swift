@@ -140,7 +140,7 @@ public struct Carry: Sendable {
             let made = try source.encoder(regression, rows, codes, check)
             return (made, regression, (rows: rows, codes: codes))
         }
-        let decoded = try encoded.withDecoder(
+        let decoded = try startDecoder(encoded, calibrated.codes).withDecoder(
             for: calibrated.codes, of: TokenRows([calibrated.rows.view], dIn: dB) { _ in "sample" },
             progress: progress.fixed(9, of: 10))
         var result = decoded
@@ -154,6 +154,23 @@ public struct Carry: Sendable {
         report.seconds = Double(Pulse.nanoseconds() - start) * 1e-9
         try progress.report(10, of: 10)
         return (result, report)
+    }
+
+    /// Decoder rows that the regression is pulled to: zero, but some direction where there is nothing to
+    /// regress on, since a row of zeros could not be trained.
+    private func startDecoder(_ sae: SAE, _ codes: [SparseCodes]) throws -> SAE {
+        var firings = [Int](repeating: 0, count: dSAE)
+        for piece in codes { piece.countFirings(into: &firings) }
+        let d = dB
+        return try SAE(
+            encoder: sae.encoder, encoderBias: sae.encoderBias,
+            decoder: FloatMatrix(rows: dSAE, cols: d) { target in
+                for latent in 0..<dSAE where firings[latent] == 0 {
+                    var random = RandomSource(seed: UInt64(latent))
+                    for j in 0..<d { target[latent * d + j] = Float(random.normal() / Double(d).squareRoot()) }
+                }
+            },
+            decoderBias: sae.decoderBias, architecture: sae.architecture)
     }
 
     /// Encoder and thresholds, with a decoder of zeros.
