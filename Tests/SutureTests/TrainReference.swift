@@ -130,15 +130,31 @@ enum TrainSupport {
 
     /// A random SAE; decoder rows are not of unit norm. Biases below zero leave some of the k
     /// latents of a token inactive.
+    /// - Parameter unit: whether decoder rows have norm 1, which then is in the encoder.
     static func sae(
-        dIn: Int, dSAE: Int, k: Int, subtracts: Bool = false, bias: Double = 0, seed: UInt64 = 7
+        dIn: Int, dSAE: Int, k: Int, subtracts: Bool = false, bias: Double = 0, seed: UInt64 = 7, unit: Bool = true
     ) throws -> SAE {
-        try SAE(
+        let sae = try SAE(
             encoder: gaussian(dIn, dSAE, seed: seed, scale: 0.5),
             encoderBias: gaussian(1, dSAE, seed: seed + 1, scale: 0.3, mean: bias),
             decoder: gaussian(dSAE, dIn, seed: seed + 2, scale: 0.5),
             decoderBias: gaussian(1, dIn, seed: seed + 3, scale: 0.3), architecture: .topK(k: k),
             subtractsDecoderBias: subtracts)
+        guard unit else { return sae }
+        let norms = sae.decoderNorms
+        func scaled(_ matrix: FloatMatrix, by factor: (_ row: Int, _ col: Int) -> Double) throws -> FloatMatrix {
+            try FloatMatrix(rows: matrix.rows, cols: matrix.cols) { target in
+                for row in 0..<matrix.rows {
+                    for col in 0..<matrix.cols {
+                        target[row * matrix.cols + col] = Float(Double(matrix[row, col]) * factor(row, col))
+                    }
+                }
+            }
+        }
+        return try SAE(
+            encoder: scaled(sae.encoder) { norms[$1] }, encoderBias: scaled(sae.encoderBias) { norms[$1] },
+            decoder: scaled(sae.decoder) { row, _ in 1 / norms[row] }, decoderBias: sae.decoderBias,
+            architecture: sae.architecture, subtractsDecoderBias: subtracts)
     }
 
     static func doubles(_ matrix: FloatMatrix) -> [[Double]] {

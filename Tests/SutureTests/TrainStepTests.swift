@@ -82,30 +82,38 @@ import Testing
         #expect(metrics.l0 == 1)
     }
 
-    @Test func decoderRowsStayOfUnitNorm() throws {
+    @Test func decoderRowsKeepTheirNorms() throws {
         var options = TrainingOptions()
         options.learningRate = 0.05
-        let trainer = try Trainer(TrainSupport.sae(dIn: 12, dSAE: 50, k: 5), options: options)
+        let sae = try TrainSupport.sae(dIn: 12, dSAE: 50, k: 5, unit: false)
+        let trainer = try Trainer(sae, options: options)
         for step in 0..<5 { _ = try trainer.step(TrainSupport.gaussian(40, 12, seed: UInt64(step)).view) }
-        for row in TrainSupport.doubles(try trainer.sae().decoder) {
-            #expect(abs(row.reduce(0) { $0 + $1 * $1 }.squareRoot() - 1) < 3e-7)
+        let norms = try trainer.sae().decoderNorms
+        for (after, before) in zip(norms, sae.decoderNorms) { #expect(abs(after / before - 1) < 1e-6) }
+        for row in 0..<50 {
+            let weights = trainer.decoder.pointer + row * 12
+            let square = (0..<12).reduce(0.0) { $0 + Double(weights[$1]) * Double(weights[$1]) }
+            #expect(abs(square.squareRoot() - 1) < 3e-7)
         }
     }
 
-    @Test func normsOfTheStartGoIntoTheEncoder() throws {
-        let sae = try TrainSupport.sae(dIn: 5, dSAE: 9, k: 2)
-        let start = try Trainer(sae).sae()
-        for j in 0..<9 {
-            let norm = (0..<5).reduce(0.0) { $0 + Double(sae.decoder[j, $1]) * Double(sae.decoder[j, $1]) }.squareRoot()
+    @Test func normsOfTheStartGoIntoTheEncoderAndComeBack() throws {
+        let sae = try TrainSupport.sae(dIn: 5, dSAE: 9, k: 2, unit: false)
+        let trainer = try Trainer(sae)
+        let start = try trainer.sae()
+        for (j, norm) in sae.decoderNorms.enumerated() {
             #expect(abs(norm - 1) > 1e-3)
-            #expect(abs(Double(start.encoderBias[0, j]) - norm * Double(sae.encoderBias[0, j])) < 1e-6)
             for i in 0..<5 {
-                #expect(abs(Double(start.encoder[i, j]) - norm * Double(sae.encoder[i, j])) < 1e-6)
-                #expect(abs(Double(start.decoder[j, i]) - Double(sae.decoder[j, i]) / norm) < 1e-6)
+                #expect(abs(Double(trainer.encoder.pointer[j * 5 + i]) - norm * Double(sae.encoder[i, j])) < 1e-6)
+                #expect(abs(Double(trainer.decoder.pointer[j * 5 + i]) - Double(sae.decoder[j, i]) / norm) < 1e-6)
+                #expect(abs(start.encoder[i, j] - sae.encoder[i, j]) < 1e-6)
+                #expect(abs(start.decoder[j, i] - sae.decoder[j, i]) < 1e-6)
             }
         }
         // A SAE with unit rows is left bit for bit.
-        #expect(try TrainSupport.parameters(Trainer(start).sae()) == TrainSupport.parameters(start))
+        let unit = try SAE.random(dIn: 5, dSAE: 9, architecture: .topK(k: 2), seed: 3)
+        let left = try Trainer(unit).sae()
+        #expect(try TrainSupport.parameters(Trainer(left).sae()) == TrainSupport.parameters(left))
     }
 
     @Test func metricsAreThoseOfTheBatchBeforeTheUpdate() throws {
@@ -169,7 +177,7 @@ import Testing
     }
 
     @Test func badWeightsAndSettingsAreRefused() throws {
-        let good = try TrainSupport.sae(dIn: 4, dSAE: 6, k: 2)
+        let good = try TrainSupport.sae(dIn: 4, dSAE: 6, k: 2, unit: false)
         func message(_ body: () throws -> Void) -> String {
             guard case .invalidArgument(let text)? = #expect(throws: SutureError.self, performing: body) else {
                 return ""

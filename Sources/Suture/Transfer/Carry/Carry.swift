@@ -135,7 +135,9 @@ public struct Carry: Sendable {
         }
         let source = self
         let (encoded, regression, calibrated) = try runDetached(progress: progress) { check in
-            let regression = try CodeRegression(source.sums, ridge: source.options.ridge, check: check)
+            let regression = try BLAS.singleThreaded {
+                try CodeRegression(source.sums, ridge: source.options.ridge, check: check)
+            }
             let (rows, codes) = try source.sample.gathered(dSAE: source.dSAE)
             let made = try source.encoder(regression, rows, codes, check)
             return (made, regression, (rows: rows, codes: codes))
