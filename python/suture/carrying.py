@@ -97,8 +97,8 @@ def carry(
         site: where `acts_b` come from, a `suture.Site` or the name of a stream, for the metadata.
         rounds: so many times, 0 to 100, the regression is repeated on what B's codes still lack of
             A's: correlations rise by a tenth; more than two or three fit the sample.
-        ridge: of the regression, above 0, relative to the mean variance of B's coordinates; None: by
-            generalised cross-validation.
+        ridge: of the regression, above 0, relative to the mean variance of B's coordinates; None:
+            by generalised cross-validation.
         sample: so many pairs, taken evenly, are kept for calibration and rounds; 4 d_b bytes each.
         refit: whether the decoder is fitted to the codes that the SAE has in B, on `acts_b`
             (`suture.refit_decoder`); otherwise it is the regression of B's rows on A's codes.
