@@ -143,9 +143,12 @@ class Counted(Protocol):
 
 
 @contextmanager
-def counted(name: str, matrices: Sequence[Counted]) -> Iterator[None]:
+def counted(
+    name: str, matrices: Sequence[Counted], starts: Sequence[int] | None = None
+) -> Iterator[None]:
     """Puts row numbers of the whole input into messages of the core, which knows its matrices:
-    "acts[1][2, 0] is nan" becomes "acts[42, 0] is nan" where the first one has 40 rows."""
+    "acts[1][2, 0] is nan" becomes "acts[42, 0] is nan" where the first one has 40 rows. `starts`
+    are the numbers of their first rows where they do not follow one another."""
     try:
         yield
     except ValueError as error:
@@ -153,5 +156,6 @@ def counted(name: str, matrices: Sequence[Counted]) -> Iterator[None]:
         if found is None or type(error) is not ValueError:
             raise
         index, row, column = map(int, found.groups())
-        start = sum(matrix.rows for matrix in matrices[:index])
+        before = sum(matrix.rows for matrix in matrices[:index])
+        start = before if starts is None else starts[index]
         raise ValueError(f"{name}[{start + row}, {column}]{str(error)[found.end() :]}") from None

@@ -83,19 +83,23 @@ def _edges(kept: npt.NDArray[np.bool_] | None, count: int) -> list[tuple[int, in
 
 
 def counted_rows(
-    acts: Acts, stream: Stream, rows: Rows, bound: float | None = None
+    acts: Acts, stream: Stream, rows: Rows, bound: float | None = None, *, once: bool = False
 ) -> tuple[list[_core.Rows], list[int], CountedRows]:
     """The rows of a stream that count as matrices that share its memory, the number that the first
     of each has in the whole stream, and how many they are; `bound` in place of that in `rows`.
+    `once`: they are read once, in order, so the stream may be an iterator, which is copied.
 
     Raises:
         ValueError: none is left.
     """
     mask = stream_mask(rows, acts, stream)
-    shards = stream.whole()
+    shards = [] if once else stream.whole()
     if bound is None:
         kept = None if mask is None else np.flatnonzero(mask)
         bound = default_bound(stream, rows.norm_bound, kept)
+    if once:
+        # An iterator's first rows have told the bound.
+        shards = stream.matrices()
     counting = Counting(stream.name, bound, mask)
     found: list[tuple[int, _core.Rows]] = []
     start = 0

@@ -12,9 +12,12 @@ import numpy.typing as npt
 
 from . import _core
 from ._arguments import integer
+from ._counted import kept_rows, starts_of, whole_rows
 from ._inputs import Acts, Stream, output
 from .codes import SparseCodes, _numbers
+from .rows import Mask, Rows, as_rows
 
+Int64 = npt.NDArray[np.int64]
 CoreSamples = Any
 """What the core takes: Rows, Codes, or the parts of a CSR matrix."""
 Samples = Acts | SparseCodes
@@ -33,8 +36,48 @@ def core_samples(samples: Samples, name: str) -> tuple[CoreSamples, int, int]:
         return samples._core, len(samples), samples.d_sae
     if is_sparse(samples):
         return _csr(samples, name)
-    matrix = one_matrix(samples, name)
+    matrix = _one_matrix(Stream(samples, name))
     return matrix, matrix.rows, matrix.cols
+
+
+def counted_samples(
+    samples: Samples, name: str, rows: Any
+) -> tuple[CoreSamples, int, int, Int64 | None]:
+    """`core_samples` of those that count, but with the number of all; and which these are. None:
+    all."""
+    if rows is None:
+        return *core_samples(samples, name), None
+    chosen = as_rows(rows)
+    if isinstance(samples, SparseCodes) or is_sparse(samples):
+        found, total, cols = core_samples(samples, name)
+        places = np.flatnonzero(without_norms(chosen, total, name))
+        if len(places) == total:
+            return found, total, cols, None
+        part = samples[places] if isinstance(samples, SparseCodes) else samples.tocsr()[places]
+        return core_samples(part, name)[0], total, cols, places
+    stream = Stream(samples, name)
+    if stream.total is None:
+        raise TypeError(
+            f"rows is given and {name} is an iterator, whose rows only reading tells; expected "
+            "arrays, paths or a list of them"
+        )
+    kept = kept_rows(samples, stream, stream.matrices(), chosen)
+    if not kept.any():
+        raise ValueError(f"rows is {chosen!r}, which leaves none of the {len(kept)} rows of {name}")
+    if kept.all():
+        return _one_matrix(stream), len(kept), stream.cols, None
+    places = np.flatnonzero(kept)
+    return _one_matrix(stream, places), len(kept), stream.cols, places
+
+
+def without_norms(rows: Rows, count: int, name: str) -> Mask:
+    """Which rows of codes count; they have no norms."""
+    if rows.asked_bound is not None:
+        raise ValueError(
+            f"rows.norm_bound is {rows.norm_bound}, expected None: {name} is SparseCodes or a "
+            "sparse matrix, without norms"
+        )
+    return rows.select(count, name=name)
 
 
 def _csr(samples: Any, name: str) -> tuple[CoreSamples, int, int]:
@@ -64,26 +107,36 @@ def _csr(samples: Any, name: str) -> tuple[CoreSamples, int, int]:
     )
 
 
-def one_matrix(acts: Acts, name: str) -> _core.Rows:
-    """Activations as one matrix: where they are, if they are one, else as a copy (float32 where
-    there were several arrays)."""
-    stream = Stream(acts, name)
+def _one_matrix(stream: Stream, places: Int64 | None = None) -> _core.Rows:
+    """Activations, or the rows in `places`, as one matrix: where they are, if they are one, else as
+    a copy (float32 where there were several arrays)."""
     blocks = [block for _, block in stream.blocks() if block.rows]
-    if len(blocks) == 1:
-        return blocks[0] if blocks[0].direct else blocks[0].block(0, blocks[0].rows)
-    if stream.is_single:
-        (whole,) = stream.arrays()
-        return whole.block(0, whole.rows)
+    if len(blocks) == 1 or stream.is_single:
+        matrix = blocks[0]
+        if stream.is_single:
+            (matrix,) = stream.arrays()
+        if not matrix.direct:
+            matrix = matrix.block(0, matrix.rows)
+        return matrix if places is None else matrix.take(places)
     rows = sum(block.rows for block in blocks)
-    joined = np.empty((rows, stream.cols), np.float32)
+    owner = np.arange(rows)
+    if places is not None:
+        owner[:] = -1
+        owner[places] = np.arange(len(places))
+    joined = np.empty((rows if places is None else len(places), stream.cols), np.float32)
     # Each row is the mean of itself.
-    _core.pool(tuple(blocks), np.arange(rows), rows, output(joined), None)
-    return _core.Rows(joined, name)
+    with whole_rows(stream.name, blocks, starts_of(blocks)):
+        _core.pool(tuple(blocks), owner, len(joined), output(joined), None)
+    return _core.Rows(joined, stream.name)
 
 
-def labels(y: Any, rows: int, of: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[Any]]:
-    """The class number of each sample, and the classes, sorted."""
+def labels(
+    y: Any, rows: int, of: str, places: Int64 | None = None
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[Any]]:
+    """The class number of each sample, of all or of those in `places`, and the classes, sorted."""
     values = _vector("y", y, rows, of)
+    if places is not None:
+        values = values[places]
     if values.dtype.kind not in "biufUO":
         raise TypeError(f"y has dtype {values.dtype}, expected texts, numbers or truth values")
     if values.dtype.kind == "f" and not np.isfinite(values).all():
@@ -104,14 +157,16 @@ def labels(y: Any, rows: int, of: str) -> tuple[npt.NDArray[np.int32], npt.NDArr
     return np.ascontiguousarray(numbers.reshape(-1), np.int32), classes
 
 
-def sample_weights(value: Any, rows: int, of: str) -> npt.NDArray[np.float64] | None:
-    """What each sample counts, or None."""
+def sample_weights(
+    value: Any, rows: int, of: str, places: Int64 | None = None
+) -> npt.NDArray[np.float64] | None:
+    """What each sample counts, of all or of those in `places`; or None."""
     if value is None:
         return None
     found = _vector("sample_weight", value, rows, of)
     if found.dtype.kind not in "biuf":
         raise TypeError(f"sample_weight has dtype {found.dtype}, expected numbers")
-    return np.ascontiguousarray(found, np.float64)
+    return np.ascontiguousarray(found if places is None else found[places], np.float64)
 
 
 def indices(name: str, value: Any, most: int) -> npt.NDArray[np.int64]:

@@ -14,17 +14,17 @@ from ._arguments import integer, named, whole_numbers
 from ._counted import kept_rows, starts_of, whole_rows
 from ._inputs import Acts, Stream, output
 from ._progress import Meter, Progress
-from ._samples import Samples, core_samples, labels
+from ._samples import Samples, counted_samples, labels, without_norms
 from .activations import text_numbers
 from .codes import SparseCodes, _numbers
 from .pairing import owner_of
-from .rows import Mask, Rows, as_rows
+from .rows import Mask, as_rows
 
 __all__ = ["pool", "select_features"]
 
 
 def select_features(
-    X: Samples, y: Any, k: int, *, progress: Progress = True
+    X: Samples, y: Any, k: int, *, rows: Any = None, progress: Progress = True
 ) -> npt.NDArray[np.int64]:
     """The k features whose mean differs most between the classes: those of a k-sparse probe
     (arXiv 2506.06609, section 4). Use the training split only.
@@ -36,6 +36,7 @@ def select_features(
         X: (N, d) activations, `SparseCodes`, or a scipy sparse matrix; one row a sample.
         y: (N,) labels: texts, numbers or truth values.
         k: 1 to d.
+        rows: which samples count, a `suture.Rows` or a mask (N,). None: all.
 
     Returns:
         (k,) columns, best first; equal ones by the lower index.
@@ -48,23 +49,25 @@ def select_features(
     >>> suture.select_features(X, ["de", "de", "fr", "fr"], 2).tolist()
     [2, 0]
     """
-    samples, rows, cols = core_samples(X, "X")
-    numbers, classes = labels(y, rows, "X")
+    samples, total, cols, places = counted_samples(X, "X", rows)
+    numbers, classes = labels(y, total, "X", places)
     count = integer("k", k, 1, cols)
-    return selected(samples, rows, numbers, len(classes), count, progress)
+    return selected(samples, numbers, len(classes), count, progress, places)
 
 
 def selected(
     samples: Any,
-    rows: int,
     numbers: npt.NDArray[np.int32],
     classes: int,
     k: int,
     progress: Progress,
+    places: npt.NDArray[np.int64] | None,
 ) -> npt.NDArray[np.int64]:
-    """`select_features` on samples and labels as the core takes them."""
+    """`select_features` on samples and labels as the core takes them; `places` are the rows of X
+    that they are."""
     out = np.empty(k, np.int64)
-    with Meter(progress, "features", rows) as meter, named(x="X"):
+    where = "X" if places is None else ("X", places)
+    with Meter(progress, "features", len(numbers)) as meter, named(x=where):
         _core.features_select(samples, numbers, classes, k, out, meter.part())
     return out
 
@@ -136,7 +139,7 @@ def pool(
     if sample is None and offsets is None and (known := owner_of(X)) is not None:
         sample, samples = _texts(known, samples, mask)
     if isinstance(X, SparseCodes):
-        chosen = None if rows is None else _counted_codes(as_rows(rows), len(X))
+        chosen = None if rows is None else without_norms(as_rows(rows), len(X), "X")
         owner, count = _owners(len(X), None, sample, offsets, mask, chosen, samples)
         with Meter(progress, "pooling", len(X)) as meter, named(codes="X"):
             return SparseCodes._wrap(_core.codes_pool(X._core, owner, count, meter.part()))
@@ -214,15 +217,6 @@ def _owners(
     if chosen is not None:
         found = np.where(chosen, found, -1)
     return np.ascontiguousarray(found, np.int64), count
-
-
-def _counted_codes(rows: Rows, count: int) -> Mask:
-    """Which rows of codes count; they have no norms."""
-    if rows.asked_bound is not None:
-        raise ValueError(
-            f"rows.norm_bound is {rows.norm_bound}, expected None: X is SparseCodes, without norms"
-        )
-    return rows.select(count, name="X")
 
 
 def _whole(name: str, value: Any) -> npt.NDArray[np.int64]:

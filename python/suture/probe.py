@@ -22,6 +22,7 @@ from ._rowwise import map_rows
 from ._samples import (
     Samples,
     core_samples,
+    counted_samples,
     indices,
     is_sparse,
     labels,
@@ -122,6 +123,7 @@ class Probe:
         X: Samples,
         y: Any,
         *,
+        rows: Any = None,
         C: float = 1.0,
         standardize: bool = False,
         balanced: bool = False,
@@ -140,6 +142,8 @@ class Probe:
             X: (N, d) activations of any kind, `SparseCodes`, or a scipy sparse matrix; one row a
                 sample (`suture.pool` makes those of token rows).
             y: (N,) labels: texts, numbers or truth values, of at least two classes.
+            rows: which samples count, a `suture.Rows` or a mask (N,). None: all, those of enormous
+                norm too, for each has its label.
             C: weight of the losses beside the penalty, above 0; smaller ones regularise more.
             standardize: fit to columns divided by their standard deviation, as after a
                 `StandardScaler`; the weights are those of the columns as they are. Columns that do
@@ -165,13 +169,14 @@ class Probe:
         >>> probe.classes.tolist(), probe.accuracy(X, y) > 0.95
         (['minus', 'plus'], True)
         """
-        samples, rows, cols = core_samples(X, "X")
+        samples, total, cols, places = counted_samples(X, "X", rows)
         chosen = None if features is None else indices("features", features, cols)
         counts = None if chosen is None else [len(chosen)]
         options = (C, tolerance, max_iterations, standardize, balanced)
-        labelled = labels(y, rows, "X")
+        labelled = labels(y, total, "X", places)
+        weights = sample_weights(sample_weight, total, "X", places)
         (probe,) = cls._fit(
-            (samples, rows), labelled, sample_weight, chosen, counts, options, metadata, progress
+            (samples, places), labelled, weights, chosen, counts, options, metadata, progress
         )
         return probe
 
@@ -182,6 +187,7 @@ class Probe:
         y: Any,
         k: int | Sequence[int] = (1, 2, 5, 10, 20, 50),
         *,
+        rows: Any = None,
         features: Any = None,
         C: float = 1.0,
         standardize: bool = False,
@@ -199,8 +205,8 @@ class Probe:
             X, y: as for `fit`.
             k: numbers of features, 1 to d.
             features: columns in place of those that differ most, best first, at least max(k).
-            C, standardize, balanced, sample_weight, tolerance, max_iterations, metadata, progress:
-                as for `fit`.
+            rows, C, standardize, balanced, sample_weight, tolerance, max_iterations, metadata,
+                progress: as for `fit`.
 
         Returns:
             The probe of each k, with `d` weights of which all but k are 0.
@@ -211,27 +217,28 @@ class Probe:
         >>> probes[1].weights.nonzero()[1].tolist()
         [3]
         """
-        samples, rows, cols = core_samples(X, "X")
+        samples, total, cols, places = counted_samples(X, "X", rows)
         counts = sizes("k", k, cols)
-        labelled = numbers, classes = labels(y, rows, "X")
+        labelled = numbers, classes = labels(y, total, "X", places)
+        weights = sample_weights(sample_weight, total, "X", places)
         if features is None:
-            chosen = selected(samples, rows, numbers, len(classes), counts[-1], progress)
+            chosen = selected(samples, numbers, len(classes), counts[-1], progress, places)
         else:
             chosen = indices("features", features, cols)
             if len(chosen) < counts[-1]:
                 raise ValueError(f"features has {len(chosen)}, expected at least k = {counts[-1]}")
         options = (C, tolerance, max_iterations, standardize, balanced)
         found = cls._fit(
-            (samples, rows), labelled, sample_weight, chosen, counts, options, metadata, progress
+            (samples, places), labelled, weights, chosen, counts, options, metadata, progress
         )
         return dict(zip(counts, found, strict=True))
 
     @classmethod
     def _fit(
         cls,
-        samples: tuple[Any, int],
+        samples: tuple[Any, npt.NDArray[np.int64] | None],
         labelled: tuple[npt.NDArray[np.int32], npt.NDArray[Any]],
-        sample_weight: Any,
+        weights: npt.NDArray[np.float64] | None,
         features: npt.NDArray[np.int64] | None,
         counts: list[int] | None,
         options: tuple[Any, ...],
@@ -239,14 +246,14 @@ class Probe:
         progress: Progress,
     ) -> list[Self]:
         numbers, classes = labelled
-        weights = sample_weights(sample_weight, samples[1], "X")
         C, tolerance, max_iterations, standardize, balanced = options
         for name, value in (("standardize", standardize), ("balanced", balanced)):
             if not isinstance(value, (bool, np.bool_)):
                 raise TypeError(f"{name} is {value!r}, expected True or False")
         if metadata is not None:
             to_json(metadata)
-        with Meter(progress, "probe", None, unit="output") as meter, named(x="X", labels="y"):
+        where = "X" if samples[1] is None else ("X", samples[1])
+        with Meter(progress, "probe", None, unit="output") as meter, named(x=where, labels="y"):
             found = _core.probe_fit(
                 samples[0],
                 numbers,

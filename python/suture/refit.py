@@ -104,10 +104,15 @@ def refit_decoder(
 
 
 def refit_after_transfer(
-    sae: SAE, refit: Acts, refit_tokens: int | None, tied_rounds: int, progress: Progress
+    sae: SAE,
+    refit: Acts,
+    refit_tokens: int | None,
+    rows: Any,
+    tied_rounds: int,
+    progress: Progress,
 ) -> tuple[SAE, RefitReport]:
     """`refit_decoder` with its defaults and with the argument names of `Stitch.transfer`."""
-    return _refit(sae, refit, refit_tokens, "refit_", None, tied_rounds, 30.0, 1e-3, 200, progress)
+    return _refit(sae, refit, refit_tokens, "refit_", rows, tied_rounds, 30.0, 1e-3, 200, progress)
 
 
 def _refit(

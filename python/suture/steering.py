@@ -12,10 +12,12 @@ import numpy.typing as npt
 
 from . import _core, _gguf
 from ._arguments import counted, existing, path_text, real, word
+from ._counted import counted_rows
 from ._inputs import Acts, Array, Stream, weight
 from ._metadata import Metadata, to_json
 from ._progress import Meter, Progress
 from ._rowwise import map_rows
+from .rows import Rows, as_rows
 from .site import Site, residual_layer, site_of_activations
 
 __all__ = ["SteeringVector"]
@@ -86,6 +88,7 @@ class SteeringVector:
         positive: Acts,
         negative: Acts,
         *,
+        rows: Any = None,
         metadata: dict[str, Any] | None = None,
         progress: Progress = True,
     ) -> Self:
@@ -97,6 +100,9 @@ class SteeringVector:
         Args:
             positive: (N, d) activations of the texts to steer to.
             negative: (M, d) activations of the texts to steer away from.
+            rows: which rows count, a `suture.Rows`, or (rows_positive, rows_negative), each one or
+                a mask. None: all, as in the paper; `suture.Rows()` leaves those of enormous norm
+                out, by the median of either side.
             metadata: model_name, hook_name, …; numbers of tokens are added, and model and layer
                 where `positive` is a `suture.Activations` that knows them.
             progress: True for a tqdm bar after two seconds, or a function of (done, total).
@@ -116,12 +122,14 @@ class SteeringVector:
             to_json(metadata)
         toward = Stream(positive, "positive")
         away = Stream(negative, "negative", (toward.cols, "the width of positive"))
-        left, right = tuple(toward.matrices()), tuple(away.matrices())
+        chosen = _rows_of_sides(rows)
+        left, left_starts = _matrices(positive, toward, chosen[0])
+        right, right_starts = _matrices(negative, away, chosen[1])
         total = sum(matrix.rows for matrix in (*left, *right))
         with (
             Meter(progress, "steering vector", total) as meter,
-            counted("positive", left),
-            counted("negative", right),
+            counted("positive", left, left_starts),
+            counted("negative", right, right_starts),
         ):
             core = _core.steering_fit(left, right, meter.part())
         return cls._wrap(core, site_of_activations(positive).metadata | (metadata or {}))
@@ -289,12 +297,36 @@ def _rebuild(
     return cls(vector, z_mean, mean=mean, metadata=metadata)
 
 
+def _rows_of_sides(rows: Any) -> tuple[Rows, Rows]:
+    """Which rows of the positive and of the negative texts count."""
+    if not isinstance(rows, tuple):
+        one = Rows.all() if rows is None else as_rows(rows)
+        if one.mask is not None:
+            raise ValueError(
+                f"rows is {one!r}, expected (rows_positive, rows_negative): a mask is of one side"
+            )
+        return one, one
+    if len(rows) != 2:
+        raise ValueError(
+            f"rows: a tuple of {len(rows)}, expected suture.Rows or (rows_positive, rows_negative)"
+        )
+    found = [Rows.all() if side is None else as_rows(side) for side in rows]
+    return found[0], found[1]
+
+
+def _matrices(acts: Acts, stream: Stream, rows: Rows) -> tuple[tuple[_core.Rows, ...], list[int]]:
+    """The rows that count, and the numbers of the first of each matrix."""
+    matrices, starts, _ = counted_rows(acts, stream, rows, once=True)
+    return tuple(matrices), starts
+
+
 def transferred(
     core: _core.Stitch,
     vector: SteeringVector,
     direction: str,
     site: tuple[str | None, int | None, str] | None,
     acts: Acts,
+    rows: Any,
     progress: Progress,
 ) -> SteeringVector:
     """What a stitch makes of a vector; z_mean from activations of the new model where given."""
@@ -304,8 +336,9 @@ def transferred(
         )
     d_a, d_b = core.info()
     stream = Stream(acts, "acts", (d_b, "d_b") if direction == "up" else (d_a, "d_a"))
-    matrices = tuple(stream.matrices())
+    every = Rows.all() if rows is None else as_rows(rows)
+    matrices, starts = _matrices(acts, stream, every)
     total = sum(matrix.rows for matrix in matrices)
-    with Meter(progress, "transfer", total) as meter, counted("acts", matrices):
+    with Meter(progress, "transfer", total) as meter, counted("acts", matrices, starts):
         moved = core.transfer_steering(vector._core, direction, site, matrices, meter.part())
     return SteeringVector._wrap(moved)

@@ -216,6 +216,7 @@ class Stitch(AffineMaps):
         refit: Acts = None,
         refit_tokens: int | None = None,
         tied_rounds: int = 0,
+        rows: Any = None,
         progress: Progress = True,
     ) -> SAE: ...
     @overload
@@ -226,6 +227,7 @@ class Stitch(AffineMaps):
         *,
         site: Site | str | None = None,
         acts: Acts = None,
+        rows: Any = None,
         progress: Progress = True,
     ) -> SteeringVector: ...
     @overload
@@ -246,6 +248,7 @@ class Stitch(AffineMaps):
         refit: Acts = None,
         refit_tokens: int | None = None,
         tied_rounds: int = 0,
+        rows: Any = None,
         progress: Progress = True,
     ) -> Any:
         """Carry a SAE, a probe or a steering vector of one model to the other (arXiv 2506.06609,
@@ -273,6 +276,8 @@ class Stitch(AffineMaps):
             refit_tokens: at most so many of them; None: all.
             tied_rounds: as for `suture.refit_decoder`: the best start for training, but
                 activations are no longer those of `sae`.
+            rows: which rows of `refit` or of `acts` count, a `suture.Rows` or a mask (N,). None: of
+                `refit` those that are not of enormous norm, of `acts` all.
 
         Warns:
             SutureWarning: `sae` says that it is of a centred stream (TransformerLens'
@@ -318,10 +323,14 @@ class Stitch(AffineMaps):
         if isinstance(sae, SteeringVector):
             if refit is not None:
                 raise TypeError("refit is given with a steering vector, expected None: see acts")
-            return transferred(self._core, sae, direction, place, acts, progress)
+            if acts is None and rows is not None:
+                raise TypeError("rows is given without acts, expected None")
+            return transferred(self._core, sae, direction, place, acts, rows, progress)
         if acts is not None:
             kind = "probe" if isinstance(sae, Probe) else "SAE"
             raise TypeError(f"acts is given with a {kind}, expected None: it is for vectors")
+        if refit is None and rows is not None:
+            raise TypeError("rows is given without refit, expected None")
         if isinstance(sae, Probe):
             if refit is not None:
                 raise TypeError("refit is given with a probe, expected None: it is for SAEs")
@@ -329,7 +338,7 @@ class Stitch(AffineMaps):
         moved = SAE._wrap(self._core.transfer_sae(sae._core, direction, place))
         if refit is None:
             return moved
-        return refit_after_transfer(moved, refit, refit_tokens, tied_rounds, progress)[0]
+        return refit_after_transfer(moved, refit, refit_tokens, rows, tied_rounds, progress)[0]
 
 
 def _sides(acts_a: Any, acts_b: Any) -> dict[str, Any]:
