@@ -32,8 +32,8 @@ public struct Carry: Sendable {
     private static let heldOutShare: UInt64 = 16
     /// Pairs whose scores calibrate: thresholds of rare latents are noisy, but so is their frequency.
     private static let calibrationRows = 20_000
-    private static let firstRounds = 9
-    private static let laterRounds = 3
+    private static let firstRounds = 6
+    private static let laterRounds = 2
     /// Part of the way that a round goes. All of it would be too far: a latent's wrong firings vanish
     /// before the regression on them is done with.
     private static let step = 0.3

@@ -25,16 +25,28 @@ final class LargestScores: @unchecked Sendable {
 
     /// Shows tokens the scores of one latent, `scores[token] + bias`.
     func show(_ scores: UnsafePointer<Float>, bias: Float, _ tokens: Range<Int>) {
-        let (least, k) = (least.pointer, k)
-        for token in tokens {
-            let score = scores[token] + bias
-            guard score > least[token] else { continue }
-            let row = values.pointer + token * k
-            row[Int(place.pointer[token])] = score
-            var smallest = 0
-            for slot in 1..<max(k, 1) where row[slot] < row[smallest] { smallest = slot }
-            (least[token], place.pointer[token]) = (row[smallest], Int32(truncatingIfNeeded: smallest))
+        let least = least.pointer
+        var token = tokens.lowerBound
+        // Most scores are beyond no bar: sixteen are dismissed at a time.
+        while token + 16 <= tokens.upperBound {
+            let found = UnsafeRawPointer(scores + token).loadUnaligned(as: SIMD16<Float>.self) + bias
+            let bars = UnsafeRawPointer(least + token).loadUnaligned(as: SIMD16<Float>.self)
+            if any(found .> bars) {
+                for place in token..<token + 16 { offer(scores[place] + bias, place) }
+            }
+            token += 16
         }
+        for place in token..<tokens.upperBound { offer(scores[place] + bias, place) }
+    }
+
+    @inline(__always)
+    private func offer(_ score: Float, _ token: Int) {
+        guard score > least.pointer[token] else { return }
+        let row = values.pointer + token * k
+        row[Int(place.pointer[token])] = score
+        var smallest = 0
+        for slot in 1..<max(k, 1) where row[slot] < row[smallest] { smallest = slot }
+        (least.pointer[token], place.pointer[token]) = (row[smallest], Int32(truncatingIfNeeded: smallest))
     }
 
     /// The k-th largest score of a token.
