@@ -13,6 +13,7 @@ pytest.importorskip("matplotlib")
 
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast  # noqa: E402
 
+import suture  # noqa: E402
 from suture.cli import main  # noqa: E402
 from suture.report import verdicts  # noqa: E402
 
@@ -111,10 +112,25 @@ def test_json_holds_every_figure(report):
     assert moved["spliced_loss"] == pytest.approx(moved["clean_loss"] + moved["delta_loss"])
 
 
+def test_features_are_compared_by_the_way_they_are_moved(report):
+    rows = json.loads((report / "report.json").read_text("utf-8"))["features"]
+    assert [row["label"] for row in rows] == ["stitch", "stitch, decoder refitted", "pairs"]
+    stitched, refitted, paired = rows
+    # A refit leaves the codes as they are; what is carried has a SAE of its own.
+    assert refitted["correlation"] == stitched["correlation"]
+    assert refitted["explained_variance"] > stitched["explained_variance"]
+    assert paired["correlation"][1] > stitched["correlation"][1]
+    assert abs(paired["control"]) < 0.1
+    sae = suture.SAE.load(report / "work" / "features" / "carried")
+    assert sae.metadata["transferred_from"]["model_name"]
+    page = (report / "report.html").read_text("utf-8")
+    assert "Whether its features are still the same" in page
+
+
 def test_page_is_self_contained_and_complete(report):
     page = (report / "report.html").read_text("utf-8")
     assert page.count("<svg ") == 6
-    assert page.count('class="verdict"') == 6
+    assert page.count('class="verdict"') == 7
     assert 'name="viewport"' in page
     # Nothing is fetched: no scripts, images, style sheets or fonts from elsewhere.
     assert not re.search(r"<(script|img|link|iframe)|@import|url\((?!#)", page)
@@ -130,7 +146,7 @@ def test_a_changed_setting_computes_only_what_depends_on_it(pair, report):
     assert run_report(pair, report, "--alpha", "0.5") == 0
     results = json.loads((report / "report.json").read_text("utf-8"))
     fresh = {step["name"] for step in results["steps"] if not step["cached"]}
-    assert fresh == {"stitch", "stitches", "table1", "table2"}
+    assert fresh == {"stitch", "stitches", "table1", "table2", "features"}
 
 
 def test_commands_do_the_same_steps(pair, tmp_path, capsys):

@@ -164,6 +164,10 @@ def test_saes_go_both_ways(report):
     ]
     moved = suture.SAE.load(report / "work" / "table2-b" / "transferred")
     assert moved.d_in == 16
+    for name in ("features", "features_b"):
+        stitched, _, paired = results[name]
+        assert paired["judged"] == stitched["judged"]
+        assert paired["correlation"][1] >= stitched["correlation"][1]
     assert "moved to A without" in results["verdicts"]["transfer_b"]
 
 
@@ -171,7 +175,7 @@ def test_the_page_says_how_rows_were_paired(report):
     page = (report / "report.html").read_text("utf-8")
     assert "pairs of tokens that end at the same place" in page
     assert page.count("<svg ") == 7
-    assert page.count('class="verdict"') == 7
+    assert page.count('class="verdict"') == 9
 
 
 def test_running_again_computes_nothing(pair, report):

@@ -58,12 +58,14 @@ def add_verdicts(results: dict[str, Any]) -> None:
         "svcca": verdicts.svcca(results["svcca"]),
         "losses": verdicts.losses(results["table1"]),
         "transfer": verdicts.transfer(results["table2"]),
+        "features": verdicts.features(results["features"], "A", "B"),
         "objective": verdicts.objective(results["stitch"]),
         "training": verdicts.training(results["training"], results["table2"][0]),
         "stitches": verdicts.stitches(results["stitches"]),
     }
     if "table2_b" in results:
         results["verdicts"]["transfer_b"] = verdicts.transfer(results["table2_b"])
+        results["verdicts"]["features_b"] = verdicts.features(results["features_b"], "B", "A")
 
 
 def _count(value: float) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import suture
+from suture.report.carrying import METHODS, carried
 from suture.report.comparison import STITCHES, compare
 from suture.report.pair import Pair
 from suture.report.settings import Settings
@@ -185,6 +186,36 @@ class Experiment(Pair):
         name = "table2" if source == "a" else "table2-b"
         return self.steps.run(name, title, depends, compute)
 
+    def features(self, stitch: Step, sae: Step, train: Step, held: Step, source: str = "a") -> Step:
+        """Whether the SAE's latents still are themselves in the other model, by way of moving."""
+        target = "b" if source == "a" else "a"
+
+        def rows(step: Step) -> dict[str, Any]:
+            return {"source": self._rows(step, source), "target": self._rows(step, target)}
+
+        def compute(folder: Path) -> dict[str, Any]:
+            return {
+                "rows": carried(
+                    suture.SAE.load(sae.folder / "sae"),
+                    suture.Stitch.load(stitch.folder / "stitch.safetensors"),
+                    "up" if source == "a" else "down",
+                    rows(train),
+                    rows(held),
+                    progress=self.progress,
+                    keep=folder / "carried",
+                )
+            }
+
+        depends = {
+            "sae": sae.key,
+            "stitch": stitch.key,
+            "train": train.key,
+            "held": held.key,
+            "methods": list(METHODS),
+        }
+        name = "features" if source == "a" else "features-b"
+        return self.steps.run(name, f"Comparing features in {target.upper()}", depends, compute)
+
     # -- all of it -------------------------------------------------------------------------------
 
     def run(self) -> dict[str, Any]:
@@ -199,12 +230,14 @@ class Experiment(Pair):
         table1 = self.table1(svcca, stitch)
         sae = self.train(train, svcca, models)
         table2 = self.table2(svcca, stitch, sae, held)
+        features = self.features(stitch, sae, train, held)
         back: dict[str, Any] = {}
         if self.settings.both_ways:
             sae_b = self.train(train, svcca, models, "b")
             back = {
                 "training_b": sae_b.result["history"],
                 "table2_b": self.table2(svcca, stitch, sae_b, held, "b").result["rows"],
+                "features_b": self.features(stitch, sae_b, train, held, "b").result["rows"],
             }
         return {
             "suture": suture.__version__,
@@ -230,6 +263,7 @@ class Experiment(Pair):
             "table1": table1.result,
             "training": sae.result["history"],
             "table2": table2.result["rows"],
+            "features": features.result["rows"],
             **back,
             "steps": [
                 {"name": step.name, "seconds": step.seconds, "cached": step.cached}

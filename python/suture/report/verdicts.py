@@ -65,6 +65,20 @@ def transfer(table2: list[dict[str, Any]]) -> str:
     )
 
 
+def features(rows: list[dict[str, Any]], source: str, target: str) -> str:
+    """Whether a moved latent still is the latent it was."""
+    if not rows[0]["judged"]:
+        return f"No latent fires often enough on {source}'s held-out rows to be judged."
+    stitched, _, paired = (row["correlation"][1] for row in rows)
+    return (
+        f"Moved through the stitch, half of the latents agree with their originals on {source} at "
+        f"a correlation above {stitched:.2f}, token by token; carried by the pairs of rows "
+        f"themselves, above {paired:.2f}. On tokens that do not belong together it is "
+        f"{rows[-1]['control']:.2f}. In {target}, {rows[0]['share_active']:.0%} and "
+        f"{rows[-1]['share_active']:.0%} of what was active in {source} is active again."
+    )
+
+
 def objective(stitch: dict[str, Any]) -> str:
     """Whether the fit generalises, and what the inversion penalty bought."""
     fits = [stitch[key] for key in ("before", "after", "held_out")]
