@@ -108,9 +108,45 @@ def test_language_steering_steers_by_native_and_transferred_vectors(
     assert row.z_transferred == pytest.approx(moved.z_mean, rel=1e-3)
 
 
+def test_language_steering_counts_the_rows_that_it_is_told(rng: np.random.Generator) -> None:
+    model_a, model_b, tokenizer = tiny_pair()
+    stitch = suture.Stitch(*(rng.normal(size=s) for s in [(D, 24), (24,), (24, D), (D,)]))
+    said: list[str] = []
+
+    def detect(text: str) -> None:
+        said.append(text)
+
+    def steered(**more: Any) -> tuple[Any, list[str]]:
+        said.clear()
+        found, _ = language_steering(
+            model_a, model_b, tokenizer, stitch, 1, 2, RECORDS, ["a prompt"], languages=["it"],
+            max_new_tokens=6, strengths=[30.0], context=32, progress=False, detect=detect, **more,
+        )  # fmt: skip
+        return found[0], list(said)
+
+    every, texts = steered()
+    rows = suture.Rows(skip_positions=4)
+    some, _ = steered(rows=rows)
+    texts_of = {name: [r["text"] for r in RECORDS if r["lang"] == name] for name in ("it", "en")}
+    sides = [
+        extract(model_b, tokenizer, texts_of[name], 2, rows=rows, progress=False)[2]
+        for name in ("it", "en")
+    ]
+    assert some.positive_tokens == len(sides[0]) < every.positive_tokens
+    assert some.z_native == pytest.approx(suture.SteeringVector.fit(*sides).z_mean, rel=1e-4)
+    one, _ = steered(rows=(None, rows))
+    assert one.z_native == pytest.approx(some.z_native, rel=1e-6)
+    # No row of a prompt and of what follows has such a position: nothing is steered.
+    none, plain = steered(steered_rows=suture.Rows(skip_positions=60))
+    assert none.z_native == every.z_native
+    assert set(plain[2:]) <= set(plain[:2])
+    assert plain != texts
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({"rows": (None,)}, ["rows: a tuple of 1", "(rows_a, rows_b)"]),
         ({"records": [{"text": "a"}]}, ["records[0]", '"lang"']),
         ({"source_language": "nl"}, ["source_language: 'nl'", "['de', 'en', 'it']"]),
         ({"languages": ["fr"]}, ["languages: has 'fr'", "['de', 'it']"]),

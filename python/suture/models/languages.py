@@ -14,6 +14,7 @@ from torch import nn
 
 from .._arguments import instance, integer
 from .._extras import needs
+from ..rows import Rows
 from ..steering import SteeringVector
 from ..stitch import Stitch
 from .extraction import extract
@@ -196,6 +197,8 @@ def language_steering(
     temperature: float = 1.0,
     batch_size: int = 64,
     context: int | None = 128,
+    rows: Any = None,
+    steered_rows: Rows | None = None,
     detect: Detector = detect_language,
     seed: int = 0,
     progress: bool | None = None,
@@ -227,6 +230,9 @@ def language_steering(
         max_new_tokens: tokens of a response; none ends before, since little text tells no language.
         temperature, batch_size, seed: see `generate`.
         context: tokens in a sequence that activations are taken from.
+        rows: which rows vectors are fitted to, as for `extract`; or (rows_a, rows_b), where they
+            leave out token ids.
+        steered_rows: which rows are steered, the `rows` of `steer`. None: all.
         detect: tells a text's language, or None.
         progress: bars on stderr; None: only for what takes more than two seconds.
 
@@ -264,11 +270,15 @@ def language_steering(
     tokenizers = {"a": tokenizer, "b": tokenizer if tokenizer_b is None else tokenizer_b}
     places = {"a": (model_a, layer_a), "b": (model_b, layer_b)}
 
-    def rows(name: str, chosen: list[str]) -> Any:
+    if isinstance(rows, tuple) and len(rows) != 2:
+        raise ValueError(f"rows: a tuple of {len(rows)}, expected suture.Rows or (rows_a, rows_b)")
+    counted = dict(zip("ab", rows if isinstance(rows, tuple) else (rows, rows), strict=True))
+
+    def read(name: str, chosen: list[str]) -> Any:
         model, layer = places[name]
         acts = extract(
             model, tokenizers[name], chosen, layer, context=context, max_tokens=max_tokens,
-            batch_size=32, progress=progress,
+            batch_size=32, rows=counted[name], progress=progress,
         )  # fmt: skip
         return acts[layer]
 
@@ -281,7 +291,9 @@ def language_steering(
 
     def steered(name: str, vector: SteeringVector, strength: float) -> list[str]:
         model, layer = places[name]
-        with steer(model, vector, layer, mode, strength):
+        with steer(
+            model, vector, layer, mode, strength, rows=steered_rows, tokenizer=tokenizers[name]
+        ):
             return respond(name)
 
     plain = {name: [detect(text) for text in respond(name)] for name in places}
@@ -290,7 +302,7 @@ def language_steering(
         positive, negative, paired = _sides(sides, least_pages)
         # The same texts for all languages would do where they are not paired; they are read anew,
         # since what is kept would be the activations of a corpus.
-        acts = {name: (rows(name, positive), rows(name, negative)) for name in places}
+        acts = {name: (read(name, positive), read(name, negative)) for name in places}
         own = {name: SteeringVector.fit(*pair, progress=False) for name, pair in acts.items()}
         for source, target, direction in _WAYS:
             moved = stitch.transfer(own[source], direction, acts=acts[target][0])

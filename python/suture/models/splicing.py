@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..sae import SAE
 from ..site import Site
 from ._borrowing import borrowed
 from ._causality import check_reading
@@ -25,6 +26,7 @@ from ._residual import (
     run,
     stream_width,
 )
+from ._sites import warn_of_another_site
 from ._tokens import Chunking, Cutting, batches, build_corpus, check_count
 from .losses import LossSum
 
@@ -120,6 +122,9 @@ def spliced_loss(
             `extract`.
         max_tokens: read no sequence beyond the one that reaches this many counted rows.
 
+    Warns:
+        SutureWarning: the metadata of a `suture.SAE` name another model, layer or stream.
+
     >>> import suture.models
     >>> model, _, tokenizer = suture.models.tiny_pair()
     >>> loss = suture.models.spliced_loss(model, lambda x: x, 2, ["some text"], tokenizer)
@@ -130,6 +135,8 @@ def spliced_loss(
     at_layer = check_layer("layer", layer, blocks)
     check_count("batch_size", batch_size, 1)
     reconstruct = _reconstruction(sae, framework)
+    if isinstance(sae, SAE):
+        warn_of_another_site("spliced_loss", "sae", sae, model, at_layer)
     corpus = build_corpus(
         {"model": model},
         tokenizer,

@@ -25,6 +25,7 @@ from ._residual import (
     stream_width,
     text_config,
 )
+from ._sites import warn_of_another_site
 from ._tokens import check_count, longest_context, special_ids_of
 from ._windows import bos_head, head_before
 
@@ -79,6 +80,9 @@ def steer(
             does not run block `layer` at all, and by one that does not tell what `rows` needs,
             such as token ids where it is run on `inputs_embeds`.
 
+    Warns:
+        SutureWarning: the vector's metadata name another model, layer or stream.
+
     >>> import numpy as np, suture, suture.models
     >>> model, _, tokenizer = suture.models.tiny_pair()
     >>> vector = suture.SteeringVector(np.eye(16)[3], z_mean=2.0)
@@ -101,6 +105,7 @@ def steer(
         raise ValueError(f"mode: {mode!r}, expected one of {', '.join(get_args(Mode))}")
     amount = real("strength", strength, least=-math.inf)
     passes = _passes(model, at_layer, rows, tokenizer)
+    warn_of_another_site("steer", "vector", vector, model, at_layer)
     return _steered(blocks, at_layer, steering(vector, mode, amount), passes)
 
 
