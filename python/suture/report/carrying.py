@@ -49,12 +49,12 @@ def carried(
             moved.save(keep)
         found = suture.fidelity(sae, held["source"], moved, held["target"], progress=progress)
         summary = found.summary()
+        metrics = moved.evaluate(held["target"], progress=progress)
         rows.append(
             {
                 "label": label,
-                "explained_variance": moved.evaluate(held["target"], progress=progress)[
-                    "explained_variance"
-                ],
+                "explained_variance": metrics["explained_variance"],
+                "explained_variance_ordinary": metrics["explained_variance_ordinary"],
                 "correlation": [
                     summary.correlation.lower,
                     summary.correlation.median,
