@@ -99,8 +99,8 @@ suture_status suture_cpu_info(suture_cpu_info_report *out);
 /// character, or tokens without text. Equal lists without equal neighbours give the identity. Takes
 /// linear time.
 ///
-/// Errors: SUTURE_ERROR_INVALID_ARGUMENT if a list decreases (the message says where), or a count
-/// is negative; then nothing is written.
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT if a list decreases (the message says where), or an end or
+/// a count is negative; then nothing is written.
 suture_status suture_align(const int64_t *ends_a, int64_t count_a, const int64_t *ends_b,
     int64_t count_b, int64_t *rows_a, int64_t *rows_b, int64_t *count);
 

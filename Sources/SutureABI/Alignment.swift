@@ -12,8 +12,8 @@ import Suture
 /// in order and without special tokens. Equal neighbours are legal: tokens within one character, or tokens
 /// without text. Equal lists without equal neighbours give the identity. Takes linear time.
 ///
-/// Errors: SUTURE_ERROR_INVALID_ARGUMENT if a list decreases (the message says where), or a count is
-/// negative; then nothing is written.
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT if a list decreases (the message says where), or an end or a
+/// count is negative; then nothing is written.
 @c
 public func suture_align(
     _ ends_a: UnsafePointer<Int64>?, _ count_a: Int64, _ ends_b: UnsafePointer<Int64>?, _ count_b: Int64,

@@ -41,6 +41,11 @@ import Testing
         #expect(throws: SutureError.self) { try RowPairs(a: [1, 2], b: [1]) }
     }
 
+    @Test func endsThatAreNotKnownAreRefused() {
+        let error = #expect(throws: SutureError.self) { try RowPairs(endsA: [1, 2], endsB: [-1, 2]) }
+        #expect(error?.message.contains("ends_b[0] is -1") == true)
+    }
+
     @Test func pairsAreTheRowsTheyName() throws {
         let (rowsA, rowsB) = (300, 200)
         let a = try FloatMatrix(rows: rowsA, cols: 3) { target in

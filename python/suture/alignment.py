@@ -33,7 +33,8 @@ def align(ends_a: Any, ends_b: Any) -> tuple[Int64, Int64]:
         token rows_b[i] of B. Equal lists without equal neighbours give the identity.
 
     Raises:
-        ValueError: a list decreases, or is not one-dimensional.
+        ValueError: a list decreases, has a negative end (-1 is one that is not known: take such
+            tokens out), or is not one-dimensional.
         TypeError: a list does not hold whole numbers.
 
     Warns:

@@ -97,6 +97,13 @@ class Evaluation:
     def _warn_of_few_rows(self, function: str, stacklevel: int) -> None:
         found = self._core.report()
         tokens, beyond, share = found["tokens"], found["beyond"], found["share_beyond"]
+        if 0 < tokens == beyond:
+            warnings.warn(
+                f"{function}: all {tokens} rows of acts have norms beyond "
+                f"{found['norm_bound']:.4g}: none is ordinary, and their metrics are nan",
+                SutureWarning,
+                stacklevel=stacklevel,
+            )
         if 0 < beyond < tokens / 20 and share > 0.25:
             warnings.warn(
                 f"{function}: few rows: {beyond} of {tokens} rows of acts have norms beyond "

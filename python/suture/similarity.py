@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from ._inputs import rows as _rows
 from ._pairs import Pairs, paired_blocks, row_pairs
 from ._progress import Meter, Progress
 from .moments import Moments, moments_of, warn_of_few_rows
+from .reports import SutureWarning
 from .rows import Rows, as_rows
 
 __all__ = ["SVCCA", "svcca", "svcca_grid"]
@@ -68,7 +70,8 @@ def svcca(
         progress: True for a tqdm bar after two seconds, or a function of (done, total).
 
     Warns:
-        SutureWarning: few of the rows have much of the variance.
+        SutureWarning: few of the rows have much of the variance, or there are no more rows than
+            dimensions.
 
     >>> import numpy as np, suture
     >>> h = np.random.default_rng(0).normal(size=(200, 4))
@@ -79,6 +82,7 @@ def svcca(
     with named(moments="acts_a"):
         moments = moments_of(acts_a, acts_b, progress, pairs=pairs, rows=rows)
         warn_of_few_rows("svcca", moments)
+        _warn_of_few_tokens("svcca", moments)
         return SVCCA(*moments._core.svcca(kept))
 
 
@@ -130,6 +134,8 @@ def svcca_grid(
             with named(acts_a=name_a, acts_b=name_b, moments=name_a, h_a=name_a, h_b=name_b):
                 found = moments_of(acts_a, acts_b, progress=False, pairs=pairs, rows=Rows.all())
                 one, other = found._core.whiten(kept)
+            if step == 0:
+                _warn_of_few_tokens("svcca_grid", found)
             white_a.append(one)
             white_b.append(other)
             meter.show(step + 1, steps)
@@ -146,6 +152,18 @@ def svcca_grid(
                 done += 1
                 meter.show(done, steps)
     return grid
+
+
+def _warn_of_few_tokens(function: str, moments: Moments) -> None:
+    """Says so where any two streams would seem to agree."""
+    widest = max(moments.d_a, moments.d_b)
+    if 2 <= moments.tokens <= widest:
+        warnings.warn(
+            f"{function}: {moments.tokens} rows for {widest} dimensions: with so few, streams that "
+            "have nothing in common are correlated too",
+            SutureWarning,
+            stacklevel=3,
+        )
 
 
 def _projected(

@@ -134,6 +134,7 @@ row(
     "expected",
 )
 row("align", lambda _: suture.align([1], [9, 8]), ValueError, "ends_b[1]", "8 after 9", "expected")
+row("align", lambda _: suture.align([-1, 3], [3]), ValueError, "ends_a[0]", "-1", "expected")
 row("align", lambda _: suture.align([[1]], [9]), ValueError, "ends_a", "(1, 1)", "expected (N,)")
 row("align", lambda _: suture.align([1], [1.5]), TypeError, "ends_b", "float64", "whole numbers")
 row("align", lambda _: suture.align("ab", [1]), ValueError, "ends_a", "()", "expected (N,)")

@@ -62,3 +62,19 @@ def test_massive_rows_and_unlike_scales(massive: str, swapped: bool) -> None:
     assert explained(stitch.down(held_b), held_a) >= 0.9 * best_down
     # Every held-out row is ordinary, by the bounds of the fit.
     assert stitch.evaluate(held_a, held_b).tokens == held
+
+
+def test_svcca_of_no_more_rows_than_dimensions_says_so() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(12, 16)), rng.normal(size=(12, 24))
+    with pytest.warns(suture.SutureWarning, match="svcca: 12 rows for 24 dimensions"):
+        assert suture.svcca(a, b).mean_correlation > 0.9
+    with pytest.warns(suture.SutureWarning, match="svcca_grid: 12 rows for 24"):
+        suture.svcca_grid([a], [b])
+
+
+def test_an_evaluation_without_ordinary_rows_says_so() -> None:
+    sae = suture.SAE.init(4, 16, k=2)
+    acts = np.random.default_rng(0).normal(size=(50, 4))
+    with pytest.warns(suture.SutureWarning, match="all 50 rows of acts have norms beyond"):
+        sae.evaluate(acts, rows=suture.Rows(norm_bound=1e-6))

@@ -26,7 +26,7 @@ public struct RowPairs: Sendable, Equatable {
     /// lists without equal neighbours give the identity; lists that share no end give no pair. Linear
     /// time.
     ///
-    /// - Throws: `invalidArgument` if a list decreases.
+    /// - Throws: `invalidArgument` if a list decreases, or has a negative end.
     public init(endsA: [Int64], endsB: [Int64]) throws {
         var (rowsA, rowsB) = ([Int64](), [Int64]())
         try endsA.withUnsafeBufferPointer { a in
@@ -50,9 +50,15 @@ public struct SharedEnds {
     private let a: UnsafeBufferPointer<Int64>
     private let b: UnsafeBufferPointer<Int64>
 
-    /// - Throws: `invalidArgument` if a list decreases.
+    /// - Throws: `invalidArgument` if a list decreases, or has a negative end.
     public init(_ a: UnsafeBufferPointer<Int64>, _ b: UnsafeBufferPointer<Int64>) throws {
-        for (name, ends) in [("ends_a", a), ("ends_b", b)] where ends.count > 1 {
+        for (name, ends) in [("ends_a", a), ("ends_b", b)] where !ends.isEmpty {
+            // Ascending, so that the first tells of all.
+            guard ends[0] >= 0 else {
+                throw SutureError.invalidArgument(
+                    "\(name)[0] is \(ends[0]), expected bytes of the text, 0 or more: tokens whose end is not known (-1) are taken out before"
+                )
+            }
             for i in 1..<ends.count where ends[i] < ends[i - 1] {
                 throw SutureError.invalidArgument(
                     "\(name)[\(i)] is \(ends[i]) after \(ends[i - 1]), expected ends that do not decrease: those of one text, in order"

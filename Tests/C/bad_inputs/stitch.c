@@ -10,7 +10,7 @@ void library_rows(void) {
 }
 
 void alignment_rows(void) {
-    const int64_t ends[] = {2, 5, 5, 9}, falling[] = {2, 5, 4, 9};
+    const int64_t ends[] = {2, 5, 5, 9}, falling[] = {2, 5, 4, 9}, unknown[] = {-1, 2};
     int64_t *pairs_a = out_integers, *pairs_b = out_integers + 4, count = -7;
     ROW(INVALID, "ends_a|NULL", "NULL", suture_align(NULL, 4, ends, 4, pairs_a, pairs_b, &count));
     ROW(INVALID, "ends_b|NULL", "NULL", suture_align(ends, 4, NULL, 4, pairs_a, pairs_b, &count));
@@ -21,6 +21,8 @@ void alignment_rows(void) {
         suture_align(falling, 4, ends, 4, pairs_a, pairs_b, &count));
     ROW(INVALID, "ends_b[2]|4 after 5", "a list that decreases",
         suture_align(ends, 4, falling, 4, pairs_a, pairs_b, &count));
+    ROW(INVALID, "ends_b[0]|-1", "an end that is not known",
+        suture_align(ends, 4, unknown, 2, pairs_a, pairs_b, &count));
     ROW(INVALID, "rows_a|NULL", "one of two NULL", suture_align(ends, 4, ends, 4, NULL, pairs_b, &count));
     ROW(INVALID, "rows_b|NULL", "one of two NULL", suture_align(ends, 4, ends, 4, pairs_a, NULL, &count));
     ROW(INVALID, "count|NULL", "NULL", suture_align(ends, 4, ends, 4, pairs_a, pairs_b, NULL));
