@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import Synchronization
 
 /// How a system was solved.
 struct RefitOutcome: Sendable {
@@ -32,6 +33,8 @@ extension RefitSystem {
         let byLatent = try FiringsByLatent(codes, firings: firings)
         let parts = (0..<dSAE).panels(of: 64)
         let units = 1000
+        // Parts end in any order; their number only grows.
+        let ended = Atomic<Int>(0)
         try parallelFor(parts.count) { [self] part in
             // Row i: sum over the tokens on which i fires of its value times the token's codes.
             for latent in parts[part] {
@@ -48,7 +51,8 @@ extension RefitSystem {
                 for other in 0..<dSAE { row[other] -= factor * means[other] }
                 row[latent] += pull[latent]
             }
-            try check.report(units * (part + 1) / parts.count / 5, of: units)
+            let count = ended.add(1, ordering: .relaxed).newValue
+            try check.report(units * count / parts.count / 5, of: units)
         }
         let isDefinite = try matrix.factorise { done in
             try check.report(units / 5 + Int(done * Double(units) / 2), of: units)

@@ -107,6 +107,7 @@ final class CodeRegression: @unchecked Sendable {
                     }
                 }
             }
+            withExtendedLifetime(scratch) {}
             solve(block, rows: latents.count, scratch: turned)
             for (index, latent) in latents.enumerated() {
                 for j in 0..<dB {

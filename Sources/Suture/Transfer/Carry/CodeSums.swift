@@ -55,6 +55,7 @@ final class CodeSums: @unchecked Sendable {
                 sum.pointer[j] += target[j]
             }
         }
+        withExtendedLifetime(scratch) {}
         let chunks = (0..<d).panels(of: Self.tile)
         let tiles = chunks.indices.flatMap { i in (i..<chunks.count).map { (i, $0) } }
         let shared = Unchecked(x)
