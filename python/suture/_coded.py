@@ -29,6 +29,29 @@ def coded(sae: SAE, stream: Stream, meter: Meter) -> Iterator[tuple[_core.Codes,
 
 
 @dataclass(frozen=True)
+class PairedPart:
+    """Rows that belong together, as many as are encoded at a time.
+
+    part_a, part_b: the rows; rows_a, rows_b: which rows of the whole inputs these are; report:
+    tells the progress of this part.
+    """
+
+    part_a: _core.Rows
+    part_b: _core.Rows
+    rows_a: Int64
+    rows_b: Int64
+    report: Report
+
+
+def paired_parts(blocks: Iterator[PairedBlock], meter: Meter) -> Iterator[PairedPart]:
+    """All pairs, a part at a time."""
+    for block in blocks:
+        for start, part_a, part_b in block.parts(CODED_ROWS):
+            rows_a, rows_b = block.numbers(start, part_a.rows)
+            yield PairedPart(part_a, part_b, rows_a, rows_b, meter.part(start, part_a.rows))
+
+
+@dataclass(frozen=True)
 class CodedPairs:
     """Codes of rows that belong together.
 
@@ -46,12 +69,9 @@ def coded_pairs(
     saes: tuple[SAE, SAE], names: tuple[str, str], blocks: Iterator[PairedBlock], meter: Meter
 ) -> Iterator[CodedPairs]:
     """Codes of all pairs by the two SAEs; `names` are what the caller calls the inputs."""
-    for block in blocks:
-        for start, part_a, part_b in block.parts(CODED_ROWS):
-            report = meter.part(start, part_a.rows)
-            rows_a, rows_b = block.numbers(start, part_a.rows)
-            with named(x=(names[0], rows_a)):
-                codes_a = saes[0]._core.encode(part_a, report)
-            with named(x=(names[1], rows_b)):
-                codes_b = saes[1]._core.encode(part_b, report)
-            yield CodedPairs(codes_a, codes_b, rows_a, report)
+    for part in paired_parts(blocks, meter):
+        with named(x=(names[0], part.rows_a)):
+            codes_a = saes[0]._core.encode(part.part_a, part.report)
+        with named(x=(names[1], part.rows_b)):
+            codes_b = saes[1]._core.encode(part.part_b, part.report)
+        yield CodedPairs(codes_a, codes_b, part.rows_a, part.report)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from . import _core
 from ._arguments import instance, integer, named, real
-from ._coded import CODED_ROWS
+from ._coded import paired_parts
 from ._counting import common_pairs
 from ._inputs import Acts, Stream
 from ._pairs import Pairs, paired_blocks
@@ -149,12 +149,10 @@ def carry(
     total, blocks = paired_blocks(a, b, pairs)
     count = 0
     with Meter(progress, "carry", total) as meter:
-        for block in blocks:
-            for start, part_a, part_b in block.parts(CODED_ROWS):
-                rows_a, rows_b = block.numbers(start, part_a.rows)
-                with named(a=("acts_a", rows_a), b=("acts_b", rows_b)):
-                    core.update(part_a, part_b, meter.part(start, part_a.rows))
-                count += part_a.rows
+        for part in paired_parts(blocks, meter):
+            with named(a=("acts_a", part.rows_a), b=("acts_b", part.rows_b)):
+                core.update(part.part_a, part.part_b, part.report)
+            count += part.part_a.rows
     if count < b.cols:
         warnings.warn(
             f"carry: {count} pairs of rows for the {b.cols} coordinates of acts_b, expected more "

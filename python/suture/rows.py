@@ -228,6 +228,19 @@ class Rows:
         return f"Rows({', '.join(parts)})"
 
 
+def both_sides(rows: Any, expected: str = "(rows_a, rows_b)") -> tuple[Any, Any]:
+    """What a caller gave as `rows=` for either of two sides: one for both, or a tuple of two.
+
+    >>> both_sides(None), both_sides((None, [True]))
+    ((None, None), (None, [True]))
+    """
+    if not isinstance(rows, tuple):
+        return rows, rows
+    if len(rows) != 2:
+        raise ValueError(f"rows: a tuple of {len(rows)}, expected suture.Rows or {expected}")
+    return rows
+
+
 def as_rows(value: Any, name: str = "rows") -> Rows:
     """What a caller gave as `rows=`.
 

@@ -17,7 +17,7 @@ from ._inputs import Acts, Array, Stream, weight
 from ._metadata import Metadata, to_json
 from ._progress import Meter, Progress
 from ._rowwise import map_rows
-from .rows import Rows, as_rows
+from .rows import Rows, as_rows, both_sides
 from .site import Site, residual_layer, site_of_activations
 
 __all__ = ["SteeringVector"]
@@ -299,18 +299,12 @@ def _rebuild(
 
 def _rows_of_sides(rows: Any) -> tuple[Rows, Rows]:
     """Which rows of the positive and of the negative texts count."""
-    if not isinstance(rows, tuple):
-        one = Rows.all() if rows is None else as_rows(rows)
-        if one.mask is not None:
-            raise ValueError(
-                f"rows is {one!r}, expected (rows_positive, rows_negative): a mask is of one side"
-            )
-        return one, one
-    if len(rows) != 2:
+    sides = both_sides(rows, "(rows_positive, rows_negative)")
+    found = [Rows.all() if side is None else as_rows(side) for side in sides]
+    if not isinstance(rows, tuple) and found[0].mask is not None:
         raise ValueError(
-            f"rows: a tuple of {len(rows)}, expected suture.Rows or (rows_positive, rows_negative)"
+            f"rows is {found[0]!r}, expected (rows_positive, rows_negative): a mask is of one side"
         )
-    found = [Rows.all() if side is None else as_rows(side) for side in rows]
     return found[0], found[1]
 
 

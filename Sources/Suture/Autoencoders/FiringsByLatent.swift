@@ -31,6 +31,10 @@ final class FiringsByLatent: Sendable {
         self.starts = starts
     }
 
+    convenience init(_ codes: [SparseCodes], dSAE: Int) throws {
+        try self.init(codes, firings: codes.firings(dSAE: dSAE))
+    }
+
     /// The entries of a latent, tokens in order.
     func range(_ latent: Int) -> Range<Int> { starts[latent]..<starts[latent + 1] }
 
@@ -41,12 +45,16 @@ final class FiringsByLatent: Sendable {
     }
 }
 
-extension SparseCodes {
-    /// How often each latent fires, added to `firings` (d_sae).
-    func countFirings(into firings: inout [Int]) {
-        for row in 0..<rows {
-            let first = row * width
-            for slot in first..<first + Int(counts[row]) { firings[Int(indices[slot])] += 1 }
+extension [SparseCodes] {
+    /// How often each of `dSAE` latents fires.
+    func firings(dSAE: Int) -> [Int] {
+        var firings = [Int](repeating: 0, count: dSAE)
+        for codes in self {
+            for row in 0..<codes.rows {
+                let first = row * codes.width
+                for slot in first..<first + Int(codes.counts[row]) { firings[Int(codes.indices[slot])] += 1 }
+            }
         }
+        return firings
     }
 }

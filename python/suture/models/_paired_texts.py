@@ -14,7 +14,7 @@ from torch import nn
 
 from ..alignment import shared_ends
 from ..reports import SutureWarning
-from ..rows import Rows, check_vocabulary
+from ..rows import Rows, both_sides, check_vocabulary
 from ._offsets import Bools, Ids, TextReader, TokenisedText
 from ._residual import text_config
 from ._tokens import (
@@ -271,10 +271,8 @@ def pair_corpus(
 
 
 def _rows_of(cutting: Cutting) -> dict[str, Rows]:
-    given = cutting.rows if isinstance(cutting.rows, tuple) else (cutting.rows, cutting.rows)
-    if len(given) != 2:
-        raise ValueError(f"rows: a tuple of {len(given)}, expected suture.Rows or (rows_a, rows_b)")
-    found = {name: cutting.counted(side) for name, side in zip("ab", given, strict=True)}
+    sides = zip("ab", both_sides(cutting.rows), strict=True)
+    found = {name: cutting.counted(side) for name, side in sides}
     for side in found.values():
         if side.mask is not None:
             raise ValueError(

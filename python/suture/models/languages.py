@@ -14,7 +14,7 @@ from torch import nn
 
 from .._arguments import instance, integer
 from .._extras import needs
-from ..rows import Rows
+from ..rows import Rows, both_sides
 from ..steering import SteeringVector
 from ..stitch import Stitch
 from .extraction import extract
@@ -270,9 +270,7 @@ def language_steering(
     tokenizers = {"a": tokenizer, "b": tokenizer if tokenizer_b is None else tokenizer_b}
     places = {"a": (model_a, layer_a), "b": (model_b, layer_b)}
 
-    if isinstance(rows, tuple) and len(rows) != 2:
-        raise ValueError(f"rows: a tuple of {len(rows)}, expected suture.Rows or (rows_a, rows_b)")
-    counted = dict(zip("ab", rows if isinstance(rows, tuple) else (rows, rows), strict=True))
+    counted = dict(zip("ab", both_sides(rows), strict=True))
 
     def read(name: str, chosen: list[str]) -> Any:
         model, layer = places[name]

@@ -123,17 +123,16 @@ public final class Trainer {
         decoderBiasMoments = try AdamMoments(dIn)
         lastFired = try Buffer(zeros: dSAE)
         decoderNorms = options.decoderNorm == .free ? try Buffer(zeros: dSAE) : nil
-        let norms = sae.decoderNorms
-        let isUnit = norms.allSatisfy { abs($0 - 1) <= 1e-6 }
-        startScales =
-            options.decoderNorm == .free || !activation.ranksByNorm || isUnit
-            ? nil : try Buffer(count: dSAE, for: "the norms of decoder rows")
         encoderCopy = try EncoderCopy(dIn: dIn, dSAE: dSAE, inBF16: inBF16)
         transpose(sae.encoder.pointer, rows: dIn, cols: dSAE, into: encoder.pointer)
         encoderBias.pointer.update(from: sae.encoderBias.pointer, count: dSAE)
         decoder.pointer.update(from: sae.decoder.pointer, count: dSAE * dIn)
         decoderBias.pointer.update(from: sae.decoderBias.pointer, count: dIn)
-        if options.decoderNorm != .free { try normaliseDecoder(norms) }
+        if options.decoderNorm != .free {
+            let norms = sae.decoderNorms
+            try makeStartScales(activation.ranksByNorm && norms.contains { abs($0 - 1) > 1e-6 })
+            try normaliseDecoder(norms)
+        }
         refreshEncoderCopy()
     }
 

@@ -23,7 +23,6 @@ final class Calibration: @unchecked Sendable {
     private let gains: [Double]
     /// Activations in A on these tokens.
     private let codes: FiringsByLatent
-    private let pieceRows: Int
     /// Sum of A's activations over tokens.
     private let activation: Double
     /// Each token's present bar.
@@ -56,10 +55,7 @@ final class Calibration: @unchecked Sendable {
         wanted = frequencies.map { $0 > 0 ? min(count, max(1, Int(($0 * Double(count)).rounded()))) : 0 }
         // What a regression shrinks: of all activations of a size, E[prediction] is R² times that size.
         gains = explained.map { 1 / max($0, 1e-4) }
-        var firings = [Int](repeating: 0, count: frequencies.count)
-        for piece in codes { piece.countFirings(into: &firings) }
-        self.codes = try FiringsByLatent(codes, firings: firings)
-        pieceRows = CodeSums.pieceRows
+        self.codes = try FiringsByLatent(codes, dSAE: frequencies.count)
         activation = codes.reduce(0.0) { sum, piece in
             (0..<piece.rows * piece.width).reduce(sum) { $0 + Double(piece.values[$1]) }
         }
@@ -85,7 +81,7 @@ final class Calibration: @unchecked Sendable {
         for round in 0..<rounds {
             try pass(predictors, damping: isFirst && round == 0 ? 0 : 0.5, check: check)
         }
-        try setLevel()
+        setLevel()
     }
 
     /// One look at all scores.
@@ -189,7 +185,7 @@ final class Calibration: @unchecked Sendable {
         let entries = codes.range(latent)
         func token(_ entry: Int) -> Int {
             let (piece, row) = codes.token(entry)
-            return piece * pieceRows + row
+            return piece * CodeSums.pieceRows + row
         }
         for entry in entries { activations[token(entry)] = Float(codes.values.pointer[entry]) }
         defer { for entry in entries { activations[token(entry)] = 0 } }
@@ -215,7 +211,7 @@ final class Calibration: @unchecked Sendable {
 
     /// Adds one number to all biases, which leaves the choice of latents, such that active ones are as
     /// strong as in A in the mean.
-    private func setLevel() throws {
+    private func setLevel() {
         guard let largest else { return }
         let sum = (0..<tokens).reduce(0.0) { $0 + largest.sum($1) }
         let shift = (activation - sum) / Double(tokens * largest.k)

@@ -134,18 +134,16 @@ public struct Carry: Sendable {
             throw SutureError.invalidArgument("no rows were added, expected at least one pair to carry by")
         }
         let source = self
-        let (encoded, regression, calibrated) = try runDetached(progress: progress) { check in
+        let (encoded, regression, rows, codes) = try runDetached(progress: progress) { check in
             let regression = try BLAS.singleThreaded {
                 try CodeRegression(source.sums, ridge: source.options.ridge, check: check)
             }
             let (rows, codes) = try source.sample.gathered(dSAE: source.dSAE)
             let made = try source.encoder(regression, rows, codes, check)
-            return (made, regression, (rows: rows, codes: codes))
+            return (made, regression, rows, codes)
         }
-        let decoded = try startDecoder(encoded, calibrated.codes).withDecoder(
-            for: calibrated.codes, of: TokenRows([calibrated.rows.view], dIn: dB) { _ in "sample" },
-            progress: progress.fixed(9, of: 10))
-        var result = decoded
+        var result = try startDecoder(encoded, codes).withDecoder(
+            for: codes, of: TokenRows([rows.view], dIn: dB) { _ in "sample" }, progress: progress.fixed(9, of: 10))
         result.metadata = TransferEnds.moved(sae.metadata, from: nil, to: site)
         var report = CarryReport(fidelity: try compare(with: result, progress: progress.fixed(9, of: 10)))
         (report.rows, report.heldOutRows, report.ridge) = (sums.tokens, heldOut.count, regression.ridge)
@@ -161,9 +159,7 @@ public struct Carry: Sendable {
     /// Decoder rows that the regression is pulled to: zero, but some direction where there is nothing to
     /// regress on, since a row of zeros could not be trained.
     private func startDecoder(_ sae: SAE, _ codes: [SparseCodes]) throws -> SAE {
-        var firings = [Int](repeating: 0, count: dSAE)
-        for piece in codes { piece.countFirings(into: &firings) }
-        let d = dB
+        let (firings, d) = (codes.firings(dSAE: dSAE), dB)
         return try SAE(
             encoder: sae.encoder, encoderBias: sae.encoderBias,
             decoder: FloatMatrix(rows: dSAE, cols: d) { target in
@@ -242,17 +238,17 @@ public struct Carry: Sendable {
         var encoderBias = try FloatMatrix(rows: 1, cols: m) { _ in }
         let architecture: Architecture
         switch sae.architecture {
-        case .topK, .batchTopK, .relu:
-            architecture = sae.architecture
+        case .topK, .batchTopK, .relu, .jumpReLU:
             encoder = try weights(\.gain)
             encoderBias = try bias { ($0.gain, $0.bias) }
-        case .jumpReLU:
-            encoder = try weights(\.gain)
-            encoderBias = try bias { ($0.gain, $0.bias) }
-            architecture = .jumpReLU(
-                threshold: try FloatMatrix(rows: 1, cols: m) { target in
-                    for latent in 0..<m { target[latent] = Float(settings[latent].threshold) }
-                })
+            if case .jumpReLU = sae.architecture {
+                architecture = .jumpReLU(
+                    threshold: try FloatMatrix(rows: 1, cols: m) { target in
+                        for latent in 0..<m { target[latent] = Float(settings[latent].threshold) }
+                    })
+            } else {
+                architecture = sae.architecture
+            }
         case .gated:
             // The gate's pre-activation is the score less where it should open; magnitudes are a line in it.
             encoder = try weights { $0.gain > 0 ? 1 : 0 }

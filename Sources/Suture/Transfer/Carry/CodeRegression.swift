@@ -86,12 +86,8 @@ final class CodeRegression: @unchecked Sendable {
     ///   - reached: those of B, likewise.
     ///   - rows: those of B less their mean.
     func improve(by step: Double, wanted: [SparseCodes], reached: [SparseCodes], _ rows: FloatMatrix) throws {
-        func grouped(_ codes: [SparseCodes]) throws -> FiringsByLatent {
-            var firings = [Int](repeating: 0, count: dSAE)
-            for piece in codes { piece.countFirings(into: &firings) }
-            return try FiringsByLatent(codes, firings: firings)
-        }
-        let (wanted, reached) = (try grouped(wanted), try grouped(reached))
+        let wanted = try FiringsByLatent(wanted, dSAE: dSAE)
+        let reached = try FiringsByLatent(reached, dSAE: dSAE)
         let factor = step / Double(rows.rows)
         try forEachBlock { [self] latents, block, turned in
             let scratch = try Buffer<Double>(count: dB, for: "a row")

@@ -42,8 +42,7 @@ final class CodeSums: @unchecked Sendable {
     func add(_ codes: SparseCodes, _ view: MatrixView, picks: [Int], _ room: DoubleMatrix) throws {
         guard !picks.isEmpty else { return }
         let scratch = try Buffer<Float>(count: dB, for: "a row")
-        var counts = [Int](repeating: 0, count: dSAE)
-        codes.countFirings(into: &counts)
+        let counts = [codes].firings(dSAE: dSAE)
         let byLatent = try FiringsByLatent([codes], firings: counts)
         let (x, d, n) = (room.pointer, dB, picks.count)
         for (row, pick) in picks.enumerated() {
