@@ -1019,9 +1019,9 @@ suture_status suture_carry_update(suture_carry *carry, const suture_matrix *a,
 /// firings (d_sae) how often each latent fired in A, r_squared (d_sae) the share of its variance
 /// that B's rows predict, by generalised cross-validation, and *fidelity a comparison on the pairs
 /// held out (one block of 64 in 16, so that neighbours in a text stand on one side); each may be
-/// NULL. *out and *fidelity are the caller's, to be released with suture_sae_destroy() and
-/// suture_fidelity_destroy(). More pairs may be added afterwards. The same calls give the same bits
-/// for any number of threads.
+/// NULL. The new SAE keeps it too, suture_sae_evidence(). *out and *fidelity are the caller's, to
+/// be released with suture_sae_destroy() and suture_fidelity_destroy(). More pairs may be added
+/// afterwards. The same calls give the same bits for any number of threads.
 ///
 /// Errors: SUTURE_ERROR_INVALID_ARGUMENT before any rows were added, or while they are being added;
 /// SUTURE_ERROR_NUMERICAL if B's rows do not vary, or if a result is beyond float32;
@@ -1032,6 +1032,44 @@ suture_status suture_carry_finish(suture_carry *carry, const suture_site *site,
 
 /// Releases what was being carried. NULL is fine.
 void suture_carry_destroy(suture_carry *carry);
+
+// -------------------------------------------------------------------------------------------------
+// Latents of a SAE
+// -------------------------------------------------------------------------------------------------
+// What is known of each latent of a SAE that was carried by pairs, and SAEs of those that one
+// trusts.
+
+/// What is known of each latent, as suture_carry_finish() found it. It goes with the SAE as long as
+/// its encoder stays: into its folder, through suture_sae_fold(), suture_sae_refit_decoder() and
+/// suture_sae_select(). *known is 1 where there is any, else 0, and then nothing else is written.
+/// Set out->struct_size first; each array of *out that is not NULL is filled. out may be NULL.
+suture_status suture_sae_evidence(const suture_sae *sae, int32_t *known,
+    suture_latent_evidence *out);
+
+/// Replaces what is known of the latents, for a copy of a SAE made from its weights; NULL removes
+/// it. All arrays are needed. Not for use at the same time as another call on the SAE.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for an array that is NULL, negative counts or counts above
+/// the number of rows, correlations outside -1 to 1; nothing has changed then.
+suture_status suture_sae_set_evidence(suture_sae *sae, const suture_latent_evidence *evidence);
+
+/// A SAE of latent_count of the latents, in the order given, with their activations as they are;
+/// b_dec stays, and what is known of the latents comes along.
+///
+/// Latents of BatchTopK (as it is used), JumpReLU, ReLU and Gated do not know of one another, and
+/// theirs are the same. TopK chooses them against one another: without those left out, others would
+/// fire in their places. It becomes JumpReLU, each latent's threshold the order statistic of its
+/// pre-activations on the rows of all shard_count matrices of `shards` (each (N, d_in), activations
+/// of the SAE's model) with which it fires as often on them as before. All latents of a TopK SAE
+/// stay TopK. Other SAEs, and those, need no shards, and shard_count may be 0. *out is the
+/// caller's, to be released with suture_sae_destroy().
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for a number that is no latent's or comes twice, no
+/// latents, no shards where they are needed, another width, or a value that is not finite;
+/// SUTURE_ERROR_CANCELLED; SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_sae_select(const suture_sae *sae, const int64_t *latents, int64_t latent_count,
+    const suture_matrix *shards, int64_t shard_count, const suture_progress *progress,
+    suture_sae **out);
 
 // -------------------------------------------------------------------------------------------------
 // Feature analysis

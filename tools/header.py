@@ -42,6 +42,7 @@ SECTIONS = [
     "TrainingRuns",
     "Fidelity",
     "Carrying",
+    "Latents",
     "Analysis",
     "Probes",
 ]

@@ -226,6 +226,30 @@ typedef struct suture_carry_report {
 } suture_carry_report;
 
 // ---------------------------------------------------------------------------------------------
+// Latents
+// ---------------------------------------------------------------------------------------------
+
+/// What is known of the latents of a carried SAE. Each array has d_sae elements, the caller's.
+typedef struct suture_latent_evidence {
+    uint64_t struct_size;
+    /// Pairs of rows that the carrying rests on, and pairs that it did not see.
+    int64_t rows;
+    int64_t held_out_rows;
+    /// Which latent of the source SAE each is.
+    int64_t *source_latent;
+    /// How often that one fired, of rows.
+    int64_t *firings;
+    /// Share of its variance that the rows of the target predict linearly; NaN where it does not vary.
+    double *r_squared;
+    /// Of activations in source and target on the held-out pairs; NaN where either never varies.
+    double *correlation;
+    /// Held-out pairs on which it fires in the source, in the target, and in both.
+    int64_t *active_a;
+    int64_t *active_b;
+    int64_t *active_both;
+} suture_latent_evidence;
+
+// ---------------------------------------------------------------------------------------------
 // Fidelity
 // ---------------------------------------------------------------------------------------------
 

@@ -76,7 +76,7 @@ public func suture_carry_update(
 /// transferred_from. report (NULL for none; set report->struct_size first) gets what was found; firings (d_sae)
 /// how often each latent fired in A, r_squared (d_sae) the share of its variance that B's rows predict, by
 /// generalised cross-validation, and *fidelity a comparison on the pairs held out (one block of 64 in 16, so that
-/// neighbours in a text stand on one side); each may be NULL. *out and *fidelity are the caller's, to be released with
+/// neighbours in a text stand on one side); each may be NULL. The new SAE keeps it too, suture_sae_evidence(). *out and *fidelity are the caller's, to be released with
 /// suture_sae_destroy() and suture_fidelity_destroy(). More pairs may be added afterwards. The same calls give
 /// the same bits for any number of threads.
 ///

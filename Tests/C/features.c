@@ -210,6 +210,76 @@ static void analysis(void) {
     suture_codes_destroy(b);
 }
 
+static void carrying(const char *folder) {
+    // B's rows are A's and their difference, so that B predicts whatever is linear in A.
+    enum { ROWS = 2000, LATENTS = 4 };
+    static float rows_a[ROWS * D_A], rows_b[ROWS * D_B];
+    uint32_t state = 1;
+    for (int i = 0; i < ROWS * D_A; i++) {
+        state = state * 1664525u + 1013904223u;
+        rows_a[i] = (float)(state >> 8) / 8388608 - 1;
+    }
+    for (int i = 0; i < ROWS; i++) {
+        const float x = rows_a[i * D_A], y = rows_a[i * D_A + 1];
+        rows_b[i * D_B] = x, rows_b[i * D_B + 1] = y, rows_b[i * D_B + 2] = x - y;
+    }
+    suture_matrix a = float_matrix(rows_a, ROWS, D_A), b = float_matrix(rows_b, ROWS, D_B);
+    // Latent 3 never fires.
+    float W_enc[] = {1, 0, -1, 0, 0, 1, 0, 0}, b_enc[] = {-0.5f, -0.5f, -0.5f, -1}, b_dec[] = {0, 0};
+    float W_dec[] = {1, 0, 0, 1, -1, 0, 0, 1};
+    suture_sae_weights weights = {.struct_size = sizeof weights,
+                                  .W_enc = float_matrix(W_enc, D_A, LATENTS),
+                                  .b_enc = float_matrix(b_enc, 1, LATENTS),
+                                  .W_dec = float_matrix(W_dec, LATENTS, D_A),
+                                  .b_dec = float_matrix(b_dec, 1, D_A)};
+    suture_sae_config config = {.struct_size = sizeof config,
+                                .d_in = D_A,
+                                .d_sae = LATENTS,
+                                .architecture = SUTURE_RELU,
+                                .normalization = SUTURE_NORMALIZATION_NONE};
+    suture_sae *sae = NULL, *carried = NULL, *loaded = NULL, *part = NULL;
+    OK(suture_sae_create(&config, &weights, &sae));
+    suture_carry_config options = {.struct_size = sizeof options};
+    suture_carry *carry = NULL;
+    OK(suture_carry_create(sae, D_B, &options, &carry));
+    OK(suture_carry_update(carry, &a, &b, NULL));
+    suture_carry_report report = {.struct_size = sizeof report};
+    suture_fidelity *fidelity = NULL;
+    OK(suture_carry_finish(carry, NULL, NULL, &carried, &report, NULL, NULL, &fidelity));
+    CHECK(report.silent == 1 && report.rows + report.held_out_rows == ROWS, "%lld silent, %lld and %lld rows",
+          (long long)report.silent, (long long)report.rows, (long long)report.held_out_rows);
+
+    // What was found comes along, through a file and a selection.
+    char path[4096];
+    snprintf(path, sizeof path, "%s/carried", folder);
+    OK(suture_sae_save(carried, path));
+    OK(suture_sae_load(path, &loaded));
+    const int64_t chosen[] = {2, 0};
+    OK(suture_sae_select(loaded, chosen, 2, NULL, 0, NULL, &part));
+    double correlation[2], found[LATENTS];
+    int64_t source[2];
+    int32_t known = 0;
+    suture_latent_evidence evidence = {
+        .struct_size = sizeof evidence, .source_latent = source, .correlation = correlation};
+    OK(suture_sae_evidence(part, &known, &evidence));
+    CHECK(known == 1 && evidence.rows == report.rows, "%d, %lld rows", (int)known, (long long)evidence.rows);
+    OK(suture_fidelity_read(fidelity, found, NULL, NULL, NULL, NULL, NULL));
+    for (int i = 0; i < 2; i++) {
+        CHECK(source[i] == chosen[i], "%lld", (long long)source[i]);
+        CLOSE(correlation[i], found[chosen[i]], 0);
+        CHECK(correlation[i] > 0.9, "%g", correlation[i]);
+    }
+    OK(suture_sae_set_evidence(part, NULL));
+    OK(suture_sae_evidence(part, &known, NULL));
+    CHECK(known == 0, "%d", (int)known);
+    suture_sae_destroy(part);
+    suture_sae_destroy(loaded);
+    suture_sae_destroy(carried);
+    suture_sae_destroy(sae);
+    suture_fidelity_destroy(fidelity);
+    suture_carry_destroy(carry);
+}
+
 int main(int argc, char **argv) {
     if (argc < 2) return 2;
     suture_stitch *stitch = make_stitch();
@@ -218,6 +288,7 @@ int main(int argc, char **argv) {
     sites();
     pooling();
     analysis();
+    carrying(argv[1]);
     suture_stitch_destroy(stitch);
     return finish("features");
 }

@@ -280,6 +280,109 @@ static PyObject *refit_decoder(PyObject *self, PyObject *args) {
         report.seconds);
 }
 
+// Arrays of what is known of latents, int64 and then float64, in the order of suture_latent_evidence.
+enum { EVIDENCE_ARRAYS = 7 };
+static const char *const evidence_names[EVIDENCE_ARRAYS] = {
+    "source_latent", "firings", "active_a", "active_b", "active_both", "r_squared", "correlation",
+};
+
+static int take_evidence(PyObject *const *objects, long long d_sae, Py_buffer *arrays, suture_latent_evidence *out) {
+    void **const targets[EVIDENCE_ARRAYS] = {
+        (void **)&out->source_latent, (void **)&out->firings,   (void **)&out->active_a,    (void **)&out->active_b,
+        (void **)&out->active_both,   (void **)&out->r_squared, (void **)&out->correlation,
+    };
+    for (int i = 0; i < EVIDENCE_ARRAYS; i++) {
+        if (core_writable_array(objects[i], evidence_names[i], i < 5 ? 'q' : 'd', d_sae, &arrays[i]) < 0) {
+            while (i-- > 0) core_array_release(&arrays[i]);
+            return -1;
+        }
+        *targets[i] = arrays[i].buf;
+    }
+    return 0;
+}
+
+// evidence_into(d_sae, *arrays): (rows, held_out_rows), or None where there is no evidence
+static PyObject *evidence_into(PyObject *self, PyObject *args) {
+    long long d_sae;
+    PyObject *o[EVIDENCE_ARRAYS];
+    Py_buffer arrays[EVIDENCE_ARRAYS];
+    suture_latent_evidence values = {.struct_size = sizeof values};
+    if (!PyArg_ParseTuple(args, "LOOOOOOO", &d_sae, &o[0], &o[1], &o[2], &o[3], &o[4], &o[5], &o[6]) ||
+        take_evidence(o, d_sae, arrays, &values) < 0) {
+        return NULL;
+    }
+    int32_t known = 0;
+    int failed = core_read(self);
+    if (!failed) {
+        core_call call;
+        core_call_begin(&call, core_state_of_object(self), NULL);
+        suture_status status = suture_sae_evidence(handle_of(self), &known, &values);
+        failed = core_call_end(&call, status);
+        core_done_reading(self);
+    }
+    for (int i = 0; i < EVIDENCE_ARRAYS; i++) core_array_release(&arrays[i]);
+    if (failed) return NULL;
+    if (!known) Py_RETURN_NONE;
+    return Py_BuildValue("(LL)", (long long)values.rows, (long long)values.held_out_rows);
+}
+
+static PyObject *set_evidence(PyObject *self, PyObject *args) {
+    long long rows, held_out_rows, d_sae;
+    PyObject *o[EVIDENCE_ARRAYS];
+    Py_buffer arrays[EVIDENCE_ARRAYS];
+    suture_latent_evidence values = {.struct_size = sizeof values};
+    if (!PyArg_ParseTuple(args, "LLLOOOOOOO", &rows, &held_out_rows, &d_sae, &o[0], &o[1], &o[2], &o[3], &o[4], &o[5],
+                          &o[6]) ||
+        take_evidence(o, d_sae, arrays, &values) < 0) {
+        return NULL;
+    }
+    values.rows = rows;
+    values.held_out_rows = held_out_rows;
+    int failed = core_write(self);
+    if (!failed) {
+        core_call call;
+        core_call_begin(&call, core_state_of_object(self), NULL);
+        suture_status status = suture_sae_set_evidence(handle_of(self), &values);
+        failed = core_call_end(&call, status);
+        core_done_writing(self);
+    }
+    for (int i = 0; i < EVIDENCE_ARRAYS; i++) core_array_release(&arrays[i]);
+    if (failed) return NULL;
+    Py_RETURN_NONE;
+}
+
+// select(latents, shards, progress): SAE
+static PyObject *select_latents(PyObject *self, PyObject *args) {
+    core_state *state = core_state_of_object(self);
+    PyObject *numbers, *list, *progress;
+    Py_buffer latents;
+    if (!PyArg_ParseTuple(args, "OO!O", &numbers, &PyList_Type, &list, &progress) ||
+        core_readable_array(numbers, "latents", 'q', &latents) < 0) {
+        return NULL;
+    }
+    // The tuple keeps the shards alive while the GIL is not held.
+    PyObject *shards = PyList_AsTuple(list);
+    suture_matrix *matrices = shards ? core_matrices(state, shards, "shards") : NULL;
+    suture_sae *handle = NULL;
+    int failed = !matrices || core_read(self) < 0;
+    if (!failed) {
+        core_call call;
+        core_call_begin(&call, state, progress);
+        suture_status status = suture_sae_select(
+            handle_of(self), latents.buf, latents.len / 8, matrices, PyTuple_Size(shards), &call.progress, &handle);
+        failed = core_call_end(&call, status);
+        core_done_reading(self);
+    }
+    PyMem_Free(matrices);
+    Py_XDECREF(shards);
+    core_array_release(&latents);
+    if (failed) {
+        suture_sae_destroy(handle);
+        return NULL;
+    }
+    return wrap(state, handle);
+}
+
 static void dealloc(PyObject *self) {
     suture_sae_destroy(handle_of(self));
     core_object_free(self);
@@ -296,6 +399,11 @@ static PyMethodDef methods[] = {
     {"decode", decode, METH_VARARGS, "decode(codes, out, progress)."},
     {"refit_decoder", refit_decoder, METH_VARARGS,
      "refit_decoder(shards, ridge, tolerance, tokens, max_iterations, tied_rounds, progress): (SAE, dict)."},
+    {"evidence_into", evidence_into, METH_VARARGS,
+     "evidence_into(d_sae, source_latent, firings, active_a, active_b, active_both, r_squared, correlation): int64 and "
+     "float64 arrays of d_sae. Returns (rows, held_out_rows), None where there is no evidence."},
+    {"set_evidence", set_evidence, METH_VARARGS, "set_evidence(rows, held_out_rows, d_sae, *arrays)."},
+    {"select", select_latents, METH_VARARGS, "select(latents, shards, progress): SAE; latents int64."},
     {"reconstruct", reconstruct, METH_VARARGS, "reconstruct(x, out, progress)."},
     {NULL, NULL, 0, NULL},
 };

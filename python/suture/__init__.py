@@ -27,6 +27,7 @@ from .codes import SparseCodes
 from .correspondence import Fidelity, FidelitySummary, Quartiles, fidelity
 from .evaluation import Evaluation
 from .features import pool, select_features
+from .latents import LatentEvidence
 from .library import CPUInfo, cpu_info, set_threads
 from .moments import Moments
 from .norms import CountedRows, RowReport, StreamRows, norm_bound, row_norms
@@ -57,6 +58,7 @@ __all__ = [
     "FitReport",
     "FormatError",
     "InternalError",
+    "LatentEvidence",
     "Moments",
     "NumericalError",
     "Objective",

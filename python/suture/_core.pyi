@@ -159,6 +159,13 @@ class SAE:
         progress: _Report,
         /,
     ) -> tuple[SAE, dict[str, Any]]: ...
+    def evidence_into(self, d_sae: int, /, *arrays: npt.NDArray[Any]) -> tuple[int, int] | None: ...
+    def set_evidence(
+        self, rows: int, held_out_rows: int, d_sae: int, /, *arrays: npt.NDArray[Any]
+    ) -> None: ...
+    def select(
+        self, latents: npt.NDArray[Any], shards: list[Rows], progress: _Report, /
+    ) -> SAE: ...
 
 def sae_create(
     architecture: str,

@@ -27,6 +27,7 @@ from ._sae_settings import (
     vector,
 )
 from .codes import SparseCodes
+from .latents import LatentEvidence, selected
 
 __all__ = ["SAE"]
 
@@ -285,8 +286,32 @@ class SAE:
         self._metadata.tell_core()
         return SAE._wrap(self._core.fold())
 
+    def select(
+        self, latents: Any, acts: Acts | None = None, *, rows: Any = None, progress: Progress = True
+    ) -> SAE:
+        """A SAE of some of the latents, with their activations as they are: for those one trusts.
+
+        Latents of batchtopk, jumprelu, relu and gated do not know of one another, and theirs are
+        the same. topk chooses them against one another: without those left out, others would fire
+        in their places. It becomes jumprelu, each latent's threshold such that on `acts` it fires
+        as often as before. `b_dec` stays, and `evidence` comes along.
+
+        Args:
+            latents: their numbers, in the order wanted, each at most once; or a mask (d_sae,).
+            acts: (N, d_in) activations of the SAE's model, for topk only.
+            rows: which rows of `acts` count, as for `suture.refit_decoder`.
+
+        >>> import numpy as np, suture
+        >>> x = np.random.default_rng(0).normal(size=(500, 4))
+        >>> suture.SAE.init(4, 16, k=3).select([7, 1], x)
+        SAE(jumprelu, d_in=4, d_sae=2)
+        """
+        self._metadata.tell_core()
+        return SAE._wrap(selected(self, latents, acts, rows, progress))
+
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a folder in SAELens' v6 layout: cfg.json and sae_weights.safetensors.
+        """Write a folder in SAELens' v6 layout: cfg.json and sae_weights.safetensors, and beside
+        them latent_evidence.safetensors where there is `evidence`.
 
         >>> import suture, tempfile, os
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -369,6 +394,12 @@ class SAE:
     def metadata(self, values: dict[str, Any]) -> None:
         self._metadata.replace(values)
 
+    @property
+    def evidence(self) -> LatentEvidence | None:
+        """What is known of each latent where the SAE was carried by pairs (`suture.carry`), else
+        None."""
+        return LatentEvidence._of(self._core, self.d_sae)
+
     def __reduce__(self) -> tuple[object, ...]:
         names = ("W_enc", "W_dec", "b_dec", *OWN_WEIGHTS[self.architecture])
         settings: dict[str, Any] = {
@@ -380,7 +411,7 @@ class SAE:
         }  # fmt: skip
         # Copies: the views belong to this process.
         weights = {name: np.array(getattr(self, name)) for name in names}
-        return _rebuild, (type(self), weights | settings)
+        return _rebuild, (type(self), weights | settings, self.evidence)
 
     def __repr__(self) -> str:
         parts = [self.architecture, f"d_in={self.d_in}", f"d_sae={self.d_sae}"]
@@ -394,5 +425,10 @@ class SAE:
         return f"SAE({', '.join(parts)})"
 
 
-def _rebuild(cls: type[SAE], arguments: dict[str, Any]) -> SAE:
-    return cls(**arguments)
+def _rebuild(
+    cls: type[SAE], arguments: dict[str, Any], evidence: LatentEvidence | None = None
+) -> SAE:
+    sae = cls(**arguments)
+    if evidence is not None:
+        evidence._attach(sae._core)
+    return sae

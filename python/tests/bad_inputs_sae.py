@@ -278,3 +278,23 @@ row(
 )
 row("SparseCodes.__getitem__", lambda _: codes()["x"], IndexError, "rows", "'x'", "expected")
 row("SparseCodes.__getitem__", lambda _: codes()[[5]], IndexError, "rows", "[5]", "expected")
+
+# -- some of the latents -------------------------------------------------------------------------
+target = "SAE.select"
+for value, kind, *words in (
+    ([], ValueError, "latents", "empty"),
+    ([0, 0], ValueError, "latents[1]", "0", "twice"),
+    ([0, D_SAE], ValueError, "latents[1]", f"{D_SAE}", f"{D_SAE - 1}"),
+    ([-1], ValueError, "latents[0]", "-1"),
+    ([0.5], TypeError, "latents", "float64"),
+    ([[1]], ValueError, "latents", "(1, 1)"),
+    (np.zeros(D_SAE, bool), ValueError, "latents", "none"),
+    (np.ones(D_SAE - 1, bool), ValueError, "latents", f"({D_SAE - 1},)", f"({D_SAE},)"),
+    ([*range(D_SAE), 0], ValueError, "latents", f"{D_SAE + 1}"),
+):
+    row(target, lambda _, v=value: sae().select(v, A), kind, *words)
+row(target, lambda _: sae().select([1]), TypeError, "acts", "None", "topk")
+row(target, lambda _: sae().select(range(D_SAE), A), TypeError, "acts", "expected None")
+bad_activations(target, "acts", A, "d_in", lambda v: sae().select([1], v, progress=False))
+row(target, lambda _: sae().select([1], A, rows=[True]), ValueError, "rows", "1")
+row(target, lambda _: sae().select([1], iter([A])), TypeError, "acts", "iterator")

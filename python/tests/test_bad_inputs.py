@@ -48,6 +48,7 @@ RECORDS = (
     "CountedRows",
     "FidelitySummary",
     "FitReport",
+    "LatentEvidence",
     "Objective",
     "Pairing",
     "ProbeReport",

@@ -72,11 +72,13 @@ extension SAE {
             for j in 0..<dIn { target[j] = Float(Double(biasSource[j]) / scale) }
         }
         let isGated = if case .gated = architecture { true } else { false }
-        return try SAE(
+        var result = try SAE(
             encoder: foldedEncoder, encoderBias: isGated ? encoderBias : try bias(encoderBias), decoder: foldedDecoder,
             decoderBias: foldedBias, architecture: foldedArchitecture,
             subtractsDecoderBias: subtractsDecoderBias && !subtraction, rescalesByDecoderNorm: false,
             normalization: normalization.isPerToken ? normalization : .none, metadata: metadata)
+        try result.setEvidence(evidence)
+        return result
     }
 
     /// `b_dec W_enc`, (d_sae).

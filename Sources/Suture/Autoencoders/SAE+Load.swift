@@ -78,6 +78,10 @@ extension SAE {
             // No argument of the caller's is wrong, the files are.
             throw SutureError.format("\(folder): \(message)")
         }
+        if config.hasEvidence {
+            try setEvidence(
+                LatentEvidence(contentsOf: "\(folder)/\(SAELensFormat.evidenceName)", dSAE: dSAE))
+        }
     }
 }
 
@@ -99,6 +103,8 @@ struct SAELensConfig {
     let wasBatchTopK: Bool
     /// k of BatchTopK, if it is a whole number: SAELens has a mean, which need not be one.
     let batchK: Int?
+    /// Whether what is known of latents lies beside it.
+    let hasEvidence: Bool
 
     /// Members of a configuration from before version 6 that are metadata now.
     private static let metadataKeys: Set = [
@@ -142,6 +148,7 @@ struct SAELensConfig {
         if case .array(let added)? = own?["added"] {
             for key in added { if let key = key.string { metadata[key] = nil } }
         }
+        hasEvidence = own?[SAELensFormat.evidenceKey] != nil
         wasBatchTopK = own?["architecture"]?.string == "batchtopk"
         if let reshape = config.text("reshape_activations"), reshape != "none" {
             metadata[SAELensFormat.reshapeKey] = .string(reshape)

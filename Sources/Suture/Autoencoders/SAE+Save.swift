@@ -4,6 +4,10 @@
 enum SAELensFormat {
     static let configName = "cfg.json"
     static let weightsName = "sae_weights.safetensors"
+    /// Ours: `LatentEvidence`, where there is any. cfg.json names it under `evidenceKey` in our own member,
+    /// so that one left behind by another SAE is not taken for this one's.
+    static let evidenceName = "latent_evidence.safetensors"
+    static let evidenceKey = "latent_evidence"
     /// The version whose layout this is; readers take anything from 6 on as the new one.
     static let version = "6.54.12"
     /// Whether files that name this version have the layout from before version 6; those without do.
@@ -44,11 +48,15 @@ extension SAE {
         try Safetensors.write(sae.namedTensors(), metadata: [("format", "pt")], to: weights)
         let config = try AtomicFile(path: "\(folder)/\(SAELensFormat.configName)")
         try config.write(sae.configuration().text(indent: 2) + "\n")
-        // Both are on the disk before the first gets its name.
-        try weights.finish()
-        try config.finish()
-        try weights.commit()
-        try config.commit()
+        let evidence = try self.evidence.map { evidence in
+            let file = try AtomicFile(path: "\(folder)/\(SAELensFormat.evidenceName)")
+            try evidence.write(to: file)
+            return file
+        }
+        // All are on the disk before the first gets its name.
+        let files = [weights, evidence, config].compactMap { $0 }
+        for file in files { try file.finish() }
+        for file in files { try file.commit() }
     }
 
     private func writableInSAELens() throws -> SAE {
@@ -108,6 +116,7 @@ extension SAE {
         case .relu: members.append(("architecture", .string("standard")))
         case .gated: members.append(("architecture", .string("gated")))
         }
+        if evidence != nil { own.append((SAELensFormat.evidenceKey, .string(SAELensFormat.evidenceName))) }
         members.append(("metadata", .object(written.members)))
         members.append((SAELensFormat.ownKey, .object(own)))
         return .object(members)

@@ -71,7 +71,17 @@ public struct SAE: Sendable {
     public let normalization: Normalization
     /// What is known about where it comes from; SAELens' `metadata` (model_name, hook_name, …).
     public var metadata: Metadata
+    /// What is known of each latent, where the SAE was carried by pairs; as many as there are latents.
+    public private(set) var evidence: LatentEvidence?
     let encoderIndex = LazyEncoderIndex()
+
+    /// - Throws: `SutureError.invalidArgument` for evidence of another number of latents.
+    public mutating func setEvidence(_ evidence: LatentEvidence?) throws {
+        if let count = evidence?.latents.count, count != dSAE {
+            throw SutureError.invalidArgument("evidence is of \(count) latents, expected d_sae = \(dSAE)")
+        }
+        self.evidence = evidence
+    }
 
     public var dIn: Int { encoder.rows }
     public var dSAE: Int { encoder.cols }

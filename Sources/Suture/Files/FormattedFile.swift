@@ -12,6 +12,15 @@ extension Safetensors {
     /// - Throws: `io`.
     static func write(_ tensors: [NamedTensor], describedBy metadata: Metadata, format: String, to path: String) throws
     {
+        let file = try AtomicFile(path: path)
+        try write(tensors, describedBy: metadata, format: format, to: file)
+        try file.commit()
+    }
+
+    /// The same into an open file, which the caller commits.
+    static func write(
+        _ tensors: [NamedTensor], describedBy metadata: Metadata, format: String, to file: AtomicFile
+    ) throws {
         var texts = [(key: formatKey, value: format)]
         for (key, value) in metadata.members where key != formatKey {
             // A text that could be taken for JSON is quoted, so that it comes back as a text.
@@ -21,7 +30,7 @@ extension Safetensors {
                 texts.append((key, value.text()))
             }
         }
-        try write(tensors, metadata: texts, to: path)
+        try write(tensors, metadata: texts, to: file)
     }
 
     /// Opens a file that `write` wrote, or any safetensors file that does not say to be of another format.

@@ -2,6 +2,66 @@
 // Carrying by pairs.
 #include "table.h"
 
+static void evidence_rows(void) {
+    int64_t counts[D_SAE] = {0};
+    double values[D_SAE] = {0};
+    suture_latent_evidence evidence = {.struct_size = sizeof evidence,
+                                       .rows = 10,
+                                       .held_out_rows = 5,
+                                       .source_latent = counts,
+                                       .firings = counts,
+                                       .r_squared = values,
+                                       .correlation = values,
+                                       .active_a = counts,
+                                       .active_b = counts,
+                                       .active_both = counts};
+    const suture_latent_evidence good = evidence;
+    int32_t known = 7;
+    ROW(INVALID, "sae|NULL", "NULL", suture_sae_evidence(NULL, &known, &evidence));
+    ROW(INVALID, "known|NULL", "NULL", suture_sae_evidence(sae, NULL, &evidence));
+    SIZE_ROWS("out", evidence, suture_sae_evidence(sae, &known, &evidence));
+    CHECK(known == 7, "%d", (int)known);
+    ROW(INVALID, "sae|NULL", "NULL", suture_sae_set_evidence(NULL, &evidence));
+    SIZE_ROWS("evidence", evidence, suture_sae_set_evidence(sae, &evidence));
+#define EVIDENCE_ROW(words, what, field, value)                               \
+    do {                                                                      \
+        evidence = good;                                                      \
+        evidence.field = value;                                               \
+        ROW(INVALID, words, what, suture_sae_set_evidence(sae, &evidence));   \
+        evidence = good;                                                      \
+    } while (0)
+    int64_t many[D_SAE] = {0, 11};
+    double beyond[D_SAE] = {0, 0, 1.5};
+    EVIDENCE_ROW("rows|-1", "negative", rows, -1);
+    EVIDENCE_ROW("held_out_rows|-1", "negative", held_out_rows, -1);
+    EVIDENCE_ROW("evidence->firings|NULL", "missing", firings, NULL);
+    EVIDENCE_ROW("evidence->correlation|NULL", "missing", correlation, NULL);
+    EVIDENCE_ROW("firings[1]|11|10", "more than rows", firings, many);
+    EVIDENCE_ROW("active_both[1]|11|0", "more than either", active_both, many);
+    EVIDENCE_ROW("correlation[2]|1.5", "above 1", correlation, beyond);
+    // None of it has come through.
+    OK(suture_sae_evidence(sae, &known, NULL));
+    CHECK(known == 0, "%d", (int)known);
+}
+
+static void select_rows(void) {
+    const int64_t two[2] = {5, 1}, twice[2] = {5, 5}, none[2] = {5, D_SAE}, negative[2] = {-1, 5};
+#define SELECT(latents, count) suture_sae_select(sae, latents, count, &a, 1, NULL, &out_sae)
+    ROW(INVALID, "sae|NULL", "NULL", suture_sae_select(NULL, two, 2, &a, 1, NULL, &out_sae));
+    ROW(INVALID, "out|NULL", "NULL", suture_sae_select(sae, two, 2, &a, 1, NULL, NULL));
+    ROW(INVALID, "latents|NULL", "NULL", SELECT(NULL, 2));
+    ROW(INVALID, "latent_count|0", "none", SELECT(two, 0));
+    ROW(INVALID, "latent_count|9|8", "more than there are", SELECT(two, D_SAE + 1));
+    ROW(INVALID, "latents[1]|5|twice", "twice", SELECT(twice, 2));
+    ROW(INVALID, "latents[1]|8|7", "no such latent", SELECT(none, 2));
+    ROW(INVALID, "latents[0]|-1", "negative", SELECT(negative, 2));
+    ROW(INVALID, "shard_count|-1", "negative", suture_sae_select(sae, two, 2, &a, -1, NULL, &out_sae));
+    ROW(INVALID, "shards|NULL", "NULL", suture_sae_select(sae, two, 2, NULL, 1, NULL, &out_sae));
+    ROW(INVALID, "shards|empty|topk", "topk without rows", suture_sae_select(sae, two, 2, NULL, 0, NULL, &out_sae));
+    INPUT_ROWS("shards[0]", ROWS, D_A, suture_sae_select(sae, two, 2, X, 1, NULL, &out_sae));
+    CONTENT_ROWS("shards[0]", ROWS, D_A, suture_sae_select(sae, two, 2, X, 1, NULL, &out_sae));
+}
+
 void carrying_rows(void) {
     suture_carry *carry = NULL, *out_carry = NULL;
     suture_carry_config config = {.struct_size = sizeof config};
@@ -44,4 +104,6 @@ void carrying_rows(void) {
     SIZE_ROWS("report", report, suture_carry_finish(carry, NULL, NULL, &out_sae, &report, NULL, NULL, NULL));
     suture_carry_destroy(carry);
     ACCEPTS_NULL(suture_carry_destroy);
+    evidence_rows();
+    select_rows();
 }

@@ -171,9 +171,11 @@ extension SAE {
             for j in 0..<dIn { target[j] = Float(bias[j]) }
         }
         try requireFinite("refitted", [("W_dec", decoder), ("b_dec", decoderBias)])
-        return try SAE(
+        var result = try SAE(
             encoder: encoder, encoderBias: encoderBias, decoder: decoder, decoderBias: decoderBias,
             architecture: architecture, normalization: normalization, metadata: metadata)
+        try result.setEvidence(evidence)
+        return result
     }
 }
 

@@ -151,6 +151,7 @@ public struct Carry: Sendable {
         report.rSquared = regression.rSquared
         report.silent = sums.firings.count { $0 == 0 }
         report.unpredicted = zip(sums.firings, regression.rSquared).count { $0 > 0 && !($1 > 0) }
+        try result.setEvidence(LatentEvidence(report))
         report.seconds = Double(Pulse.nanoseconds() - start) * 1e-9
         try progress.report(10, of: 10)
         return (result, report)
