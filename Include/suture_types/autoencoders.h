@@ -208,6 +208,9 @@ typedef struct suture_carry_config {
     /// So many times the regression is repeated on what B's codes still lack of A's, at most 100;
     /// -1 for none. Default 2.
     int32_t rounds;
+    /// 1: the decoder is not solved, for a caller of suture_sae_refit_decoder(); its rows are then those
+    /// of regressions on each latent's codes alone. Default 0.
+    int32_t skip_decoder;
 } suture_carry_config;
 
 /// What carrying by pairs found.

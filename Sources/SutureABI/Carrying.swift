@@ -40,6 +40,10 @@ public func suture_carry_create(
         if given.ridge != 0 { options.ridge = given.ridge }
         if given.sample != 0 { options.sample = Int(given.sample) }
         if given.rounds != 0 { options.rounds = given.rounds == -1 ? 0 : Int(given.rounds) }
+        guard given.skip_decoder == 0 || given.skip_decoder == 1 else {
+            throw SutureError.invalidArgument("config->skip_decoder is \(given.skip_decoder), expected 0 or 1")
+        }
+        options.solvesDecoder = given.skip_decoder == 0
         let out = try required(out, "out")
         out.pointee = makeHandle(CarryBox(try Carry(sae, dB: Int(d_b), options: options)), as: suture_carry.self)
     }

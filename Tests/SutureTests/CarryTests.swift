@@ -53,7 +53,7 @@ private func pairs(_ rows: Int, dA: Int = 8, dB: Int = 11, noise: Float = 0.3) t
         for token in 0..<7 {
             let best = shown[token].sorted(by: >).prefix(3)
             #expect(largest.bar(token) == best[2])
-            #expect(abs(largest.sum(token) - best.reduce(0) { $0 + Double($1) }) < 1e-6)
+            #expect(abs(largest.sum(token, default: 0) - best.reduce(0) { $0 + Double($1) }) < 1e-6)
         }
     }
 
@@ -101,5 +101,46 @@ private func pairs(_ rows: Int, dA: Int = 8, dB: Int = 11, noise: Float = 0.3) t
         #expect(throws: SutureError.cancelled) { try carry.finish(progress: Progress { _, _ in false }) }
         #expect(carry.rows == 600)
         #expect(try carry.finish().sae.encoder.matrix.elements == before.encoder.matrix.elements)
+    }
+}
+
+@Suite struct CandidateScoresTests {
+    @Test func `what is near the bars is kept, by latent and by token`() throws {
+        var source = seeded(9)
+        let (latents, tokens) = (30, 700)
+        let scores = (0..<latents).map { _ in (0..<tokens).map { _ in Float(source.normal()) } }
+        let bars = (0..<tokens).map { _ in Float(source.normal()) }
+        let wanted = (0..<latents).map { $0 % 3 == 0 ? 0 : 2 * $0 }
+        let kept = try CandidateScores(wanted: wanted, tokens: tokens)
+        let boundary = try LargestBoundary(size: tokens)
+        var expected = Set<[Int]>()
+        for latent in 0..<latents where wanted[latent] > 0 {
+            let values = zip(scores[latent], bars).map { $0 - $1 }
+            let room = kept.room(latent)
+            #expect(room == min(tokens, 4 * wanted[latent] + 64))
+            kept.keep(
+                latent, scores[latent], where: values, above: boundary.find(room, of: values, size: tokens),
+                size: tokens)
+            for (token, _) in values.enumerated().sorted(by: { $0.element > $1.element }).prefix(room) {
+                expected.insert([latent, token])
+            }
+            // Less other bars than those that it was chosen by.
+            var target = [Float](repeating: 0, count: tokens)
+            let count = kept.values(latent, less: [Float](repeating: 1, count: tokens), into: &target)
+            #expect(count == room)
+            let best = values.indices.sorted { values[$0] > values[$1] }.prefix(room).sorted()
+            #expect(Array(target[..<count]) == best.map { scores[latent][$0] - 1 })
+        }
+        kept.arrange()
+        var found = Set<[Int]>()
+        for token in 0..<tokens {
+            var last = -1
+            for entry in kept.entries(token) {
+                #expect(Int(entry.latent) > last && entry.score == scores[Int(entry.latent)][token])
+                last = Int(entry.latent)
+                found.insert([last, token])
+            }
+        }
+        #expect(found == expected)
     }
 }

@@ -8,11 +8,12 @@ static PyObject *create(PyObject *module, PyObject *args) {
     core_state *state = core_state_of(module);
     PyObject *sae;
     long long d_b, sample;
-    int rounds;
+    int rounds, skip_decoder;
     suture_carry_config config = {.struct_size = sizeof config};
-    if (!PyArg_ParseTuple(args, "O!LdLi", state->sae, &sae, &d_b, &config.ridge, &sample, &rounds)) return NULL;
+    if (!PyArg_ParseTuple(args, "O!LdLip", state->sae, &sae, &d_b, &config.ridge, &sample, &rounds, &skip_decoder)) return NULL;
     config.sample = sample;
     config.rounds = rounds ? rounds : -1;
+    config.skip_decoder = skip_decoder;
     if (core_read(sae) < 0) return NULL;
     suture_carry *handle = NULL;
     core_call call;
@@ -119,7 +120,7 @@ static PyType_Spec spec = {
 };
 
 static PyMethodDef functions[] = {
-    {"carry_create", create, METH_VARARGS, "carry_create(sae, d_b, ridge, sample, rounds)."},
+    {"carry_create", create, METH_VARARGS, "carry_create(sae, d_b, ridge, sample, rounds, skip_decoder)."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -313,7 +313,9 @@ class Carry:
         /,
     ) -> tuple[SAE, Fidelity, dict[str, Any]]: ...
 
-def carry_create(sae: SAE, d_b: int, ridge: float, sample: int, rounds: int, /) -> Carry: ...
+def carry_create(
+    sae: SAE, d_b: int, ridge: float, sample: int, rounds: int, skip_decoder: bool, /
+) -> Carry: ...
 
 @final
 class Attribution:

@@ -145,7 +145,7 @@ def carry(
     else:
         pairs = common_pairs([("acts_a", acts_a)], [("acts_b", acts_b)], chosen, pairs)
     sae._metadata.tell_core()
-    core = _core.carry_create(sae._core, b.cols, strength, kept, most)
+    core = _core.carry_create(sae._core, b.cols, strength, kept, most, refit)
     total, blocks = paired_blocks(a, b, pairs)
     count = 0
     with Meter(progress, "carry", total) as meter:

@@ -86,6 +86,7 @@ void carrying_rows(void) {
     CONFIG_ROW("sample|9223372036854775807", "too large", sample, INT64_MAX);
     CONFIG_ROW("rounds|-2", "negative", rounds, -2);
     CONFIG_ROW("rounds|101", "too many", rounds, 101);
+    CONFIG_ROW("skip_decoder|2", "neither 0 nor 1", skip_decoder, 2);
 
     OK(suture_carry_create(sae, D_B, &config, &carry));
     suture_carry_report report = {.struct_size = sizeof report};

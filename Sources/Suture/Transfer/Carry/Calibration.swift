@@ -29,6 +29,8 @@ final class Calibration: @unchecked Sendable {
     private let bars: Buffer<Float>
     private let scores: Buffer<Float>
     private let largest: LargestScores?
+    private let candidates: CandidateScores?
+    private var keepsCandidates = false
     private let scratches: [Scratch]
 
     /// Of each latent: pre-activation is `gain * score + bias`, active above `threshold`.
@@ -63,8 +65,9 @@ final class Calibration: @unchecked Sendable {
         scores = try Buffer(count: Self.latentsAtOnce * tokens, for: "scores")
         if case .topK(let k) = architecture {
             largest = try LargestScores(tokens: tokens, k: k)
+            candidates = try CandidateScores(wanted: wanted, tokens: tokens)
         } else {
-            largest = nil
+            (largest, candidates) = (nil, nil)
         }
         scratches = try (0..<Self.latentsAtOnce / Self.latentsOfTask).map { _ in try Scratch(count) }
         settings = [LatentSetting](repeating: LatentSetting(), count: dSAE)
@@ -74,14 +77,51 @@ final class Calibration: @unchecked Sendable {
     ///
     /// For TopK a latent's threshold is the token's k-th score, which depends on all biases: so they are
     /// found in rounds, each going half the way to where the latent would fire as often as in A against
-    /// the present bars. For the others thresholds are order statistics of a latent's own scores.
+    /// the present bars. Once bars are known, the rounds look at scores that are near them only. For the
+    /// others thresholds are order statistics of a latent's own scores.
     func calibrate(_ predictors: Buffer<Float>, rounds: Int, check: DetachedCheck) throws {
-        guard largest != nil else { return try pass(predictors, damping: 0, check: check) }
+        guard let largest, let candidates else { return try pass(predictors, damping: 0, check: check) }
         let isFirst = settings.allSatisfy { $0.gain == 0 }
-        for round in 0..<rounds {
+        let whole = isFirst ? 2 : 1
+        for round in 0..<min(whole, rounds) {
+            keepsCandidates = round == min(whole, rounds) - 1
             try pass(predictors, damping: isFirst && round == 0 ? 0 : 0.5, check: check)
         }
+        candidates.arrange()
+        for _ in min(whole, rounds)..<rounds { try pass(largest, candidates, check: check) }
         setLevel()
+    }
+
+    /// One look at the scores near the bars.
+    private func pass(_ largest: LargestScores, _ candidates: CandidateScores, check: DetachedCheck) throws {
+        let parts = (0..<dSAE).panels(of: (dSAE - 1) / scratches.count + 1)
+        let found = Mutex([[LatentSetting]](repeating: [], count: parts.count))
+        try parallelFor(parts.count) { [self] part in
+            let (values, boundary) = (scratches[part].values.pointer, scratches[part].boundary)
+            let new = parts[part].map { latent in
+                guard wanted[latent] > 0 else { return settings[latent] }
+                var setting = settings[latent]
+                let count = candidates.values(latent, less: bars.pointer, into: values)
+                guard count > 0 else { return setting }
+                let quantile = boundary.find(min(wanted[latent], count), of: values, size: count)
+                setting.bias = 0.5 * setting.bias - 0.5 * Double(quantile)
+                return setting
+            }
+            found.withLock { $0[part] = new }
+        }
+        settings = found.withLock { $0.flatMap { $0 } }
+        let biases = settings.map { Float($0.bias) }
+        let ranges = (0..<tokens).panels(of: Self.tokensOfTask)
+        try parallelFor(ranges.count) { [self] range in
+            largest.clear(ranges[range])
+            for token in ranges[range] {
+                let entries = candidates.entries(token)
+                for entry in entries { largest.offer(entry.score + biases[Int(entry.latent)], token) }
+                // With fewer candidates than that a bar stays where it is.
+                if entries.count >= largest.k { bars.pointer[token] = largest.bar(token) }
+            }
+        }
+        try check.report(6, of: 10)
     }
 
     /// One look at all scores.
@@ -153,7 +193,13 @@ final class Calibration: @unchecked Sendable {
                 scores[token] *= gain
                 values[token] = scores[token] - bars.pointer[token]
             }
-            let quantile = Double(scratch.boundary.find(wanted[latent], of: values, size: n))
+            var size = n
+            if let candidates, keepsCandidates {
+                let cut = scratch.boundary.find(candidates.room(latent), of: values, size: n)
+                candidates.keep(latent, scores, where: values, above: cut, size: n)
+                size = candidates.values(latent, less: bars.pointer, into: values)
+            }
+            let quantile = Double(scratch.boundary.find(min(wanted[latent], size), of: values, size: size))
             result.bias = damping * settings[latent].bias - (1 - damping) * quantile
             return result
         }
@@ -213,7 +259,7 @@ final class Calibration: @unchecked Sendable {
     /// strong as in A in the mean.
     private func setLevel() {
         guard let largest else { return }
-        let sum = (0..<tokens).reduce(0.0) { $0 + largest.sum($1) }
+        let sum = (0..<tokens).reduce(0.0) { $0 + largest.sum($1, default: bars.pointer[$1]) }
         let shift = (activation - sum) / Double(tokens * largest.k)
         guard shift.isFinite else { return }
         for latent in 0..<dSAE where wanted[latent] > 0 { settings[latent].bias += shift }

@@ -142,8 +142,11 @@ public struct Carry: Sendable {
             let made = try source.encoder(regression, rows, codes, check)
             return (made, regression, rows, codes)
         }
-        var result = try startDecoder(encoded, codes).withDecoder(
-            for: codes, of: TokenRows([rows.view], dIn: dB) { _ in "sample" }, progress: progress.fixed(9, of: 10))
+        var result = try startDecoder(encoded, codes)
+        if options.solvesDecoder {
+            result = try result.withDecoder(
+                for: codes, of: TokenRows([rows.view], dIn: dB) { _ in "sample" }, progress: progress.fixed(9, of: 10))
+        }
         result.metadata = TransferEnds.moved(sae.metadata, from: nil, to: site)
         var report = CarryReport(fidelity: try compare(with: result, progress: progress.fixed(9, of: 10)))
         (report.rows, report.heldOutRows, report.ridge) = (sums.tokens, heldOut.count, regression.ridge)
@@ -157,19 +160,32 @@ public struct Carry: Sendable {
         return (result, report)
     }
 
-    /// Decoder rows that the regression is pulled to: zero, but some direction where there is nothing to
-    /// regress on, since a row of zeros could not be trained.
+    /// The SAE with the decoder rows that it has before a regression on all codes together: zeros, to which
+    /// that is pulled. Where there is none, as without `CarryOptions.solvesDecoder` or for latents that do
+    /// not fire in the sample, the regression on the latent's codes alone; and some direction where those do
+    /// not vary at all, since a row of zeros could not be trained.
     private func startDecoder(_ sae: SAE, _ codes: [SparseCodes]) throws -> SAE {
-        let (firings, d) = (codes.firings(dSAE: dSAE), dB)
+        let (d, mean) = (dB, sums.meanRow())
+        let cross = try Buffer<Double>(count: d, for: "a row")
+        let isSolved = options.solvesDecoder ? codes.firings(dSAE: dSAE).map { $0 > 0 } : []
         return try SAE(
             encoder: sae.encoder, encoderBias: sae.encoderBias,
             decoder: FloatMatrix(rows: dSAE, cols: d) { target in
-                for latent in 0..<dSAE where firings[latent] == 0 {
+                for latent in 0..<dSAE where isSolved.isEmpty || !isSolved[latent] {
+                    let row = target + latent * d
+                    let variance = sums.moments(of: latent).variance
+                    sums.readCross(latent..<latent + 1, into: cross.pointer)
+                    for j in 0..<d { row[j] = variance > 0 ? Float(cross.pointer[j] / variance) : 0 }
+                    let known = (0..<d).contains { row[$0] != 0 } && (0..<d).allSatisfy { row[$0].isFinite }
+                    guard !known else { continue }
                     var random = RandomSource(seed: UInt64(latent))
-                    for j in 0..<d { target[latent * d + j] = Float(random.normal() / Double(d).squareRoot()) }
+                    for j in 0..<d { row[j] = Float(random.normal() / Double(d).squareRoot()) }
                 }
             },
-            decoderBias: sae.decoderBias, architecture: sae.architecture)
+            decoderBias: FloatMatrix(rows: 1, cols: d) { target in
+                for j in 0..<d { target[j] = Float(mean[j]) }
+            },
+            architecture: sae.architecture)
     }
 
     /// Encoder and thresholds, with a decoder of zeros.

@@ -10,6 +10,10 @@ public struct CarryOptions: Sendable {
     /// Pairs of rows that are kept for calibration and rounds, taken evenly; at least 1.
     public var sample = 65_536
 
+    /// Whether the decoder is the regression of B's rows on all of A's codes together. Without, for a
+    /// caller who refits it to B's own codes, each row is that on its latent's codes alone.
+    public var solvesDecoder = true
+
     public init() {}
 
     func validate() throws {

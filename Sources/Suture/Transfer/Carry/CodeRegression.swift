@@ -90,20 +90,18 @@ final class CodeRegression: @unchecked Sendable {
         let reached = try FiringsByLatent(reached, dSAE: dSAE)
         let factor = step / Double(rows.rows)
         try forEachBlock { [self] latents, block, turned in
-            let scratch = try Buffer<Double>(count: dB, for: "a row")
             for (index, latent) in latents.enumerated() {
                 let target = block + index * dB
                 target.update(repeating: 0, count: dB)
                 for (codes, sign) in [(wanted, factor), (reached, -factor)] {
                     for entry in codes.range(latent) {
                         let (piece, row) = codes.token(entry)
-                        let at = rows.pointer + (piece * CodeSums.pieceRows + row) * dB
-                        sk_f32_to_f64(at, scratch.pointer, dB)
-                        BLAS.axpy(dB, sign * codes.values.pointer[entry], scratch.pointer, into: target)
+                        sk_mixed_axpy(
+                            sign * codes.values.pointer[entry],
+                            rows.pointer + (piece * CodeSums.pieceRows + row) * dB, target, dB)
                     }
                 }
             }
-            withExtendedLifetime(scratch) {}
             solve(block, rows: latents.count, scratch: turned)
             for (index, latent) in latents.enumerated() {
                 for j in 0..<dB {

@@ -39,8 +39,9 @@ final class LargestScores: @unchecked Sendable {
         for place in token..<tokens.upperBound { offer(scores[place] + bias, place) }
     }
 
+    /// Shows a token one score.
     @inline(__always)
-    private func offer(_ score: Float, _ token: Int) {
+    func offer(_ score: Float, _ token: Int) {
         guard score > least.pointer[token] else { return }
         let row = values.pointer + token * k
         row[Int(place.pointer[token])] = score
@@ -52,8 +53,11 @@ final class LargestScores: @unchecked Sendable {
     /// The k-th largest score of a token.
     func bar(_ token: Int) -> Float { least.pointer[token] }
 
-    /// Sum of a token's k largest scores.
-    func sum(_ token: Int) -> Double {
-        (0..<k).reduce(0) { $0 + Double(values.pointer[token * k + $1]) }
+    /// Sum of a token's k largest scores; for those that it was not shown, of `other`.
+    func sum(_ token: Int, default other: Float) -> Double {
+        (0..<k).reduce(0) { sum, slot in
+            let value = values.pointer[token * k + slot]
+            return sum + Double(value > -.infinity ? value : other)
+        }
     }
 }
