@@ -930,6 +930,41 @@ suture_status suture_trainer_description(const suture_trainer *trainer, char *js
     uint64_t capacity, uint64_t *size);
 
 // -------------------------------------------------------------------------------------------------
+// Training: latents that stay what they are
+// -------------------------------------------------------------------------------------------------
+// Training of a carried SAE with a pull towards the codes of the SAE that it was carried from, on
+// the same tokens in its own model: config->pull gives the loss another term, pull times the mean
+// over tokens of the sum over latents of (f - t)^2, where t are the activations there, and both are
+// multiplied by the norm that the latent's decoder row began with. Active latents have its
+// gradient. One that should be active and is not gets that of its pre-activation, as far as this is
+// below t.
+
+/// suture_trainer_step() with a pull: row i of `like` (N, d_sae) belongs to row i of x.
+///
+/// Errors: as suture_trainer_step(); SUTURE_ERROR_INVALID_ARGUMENT also for codes of another number
+/// of rows or latents, and for a trainer without config->pull.
+suture_status suture_trainer_step_like(suture_trainer *trainer, const suture_matrix *x,
+    const suture_codes *like, const suture_progress *progress, suture_train_metrics *out);
+
+/// suture_trainer_gradients() with a pull, as suture_trainer_step_like().
+suture_status suture_trainer_gradients_like(const suture_trainer *trainer, const suture_matrix *x,
+    const suture_codes *like, const suture_progress *progress, float *gradients, int64_t count,
+    int64_t *firings, suture_train_metrics *out);
+
+/// suture_trainers_run() with a pull: `like` is the SAE of the other model, and the rows of all
+/// like_shard_count matrices of like_shards (each (N, d_in of like)) are its activations, as many
+/// in all as there are rows in shards: row i of the ones goes with row i of the others. They are
+/// read where they are, and encoded batch by batch. flops and flops_executed count that too, as 2
+/// d_in d_sae a token.
+///
+/// Errors: as suture_trainers_run(); SUTURE_ERROR_INVALID_ARGUMENT also for another number of rows
+/// or latents, and for trainers without config->pull.
+suture_status suture_trainers_run_like(suture_trainer *const *trainers, int64_t trainer_count,
+    const suture_matrix *shards, int64_t shard_count, const suture_sae *like,
+    const suture_matrix *like_shards, int64_t like_shard_count, uint64_t tokens,
+    const suture_progress *progress, suture_train_metrics *out);
+
+// -------------------------------------------------------------------------------------------------
 // Fidelity of carried features
 // -------------------------------------------------------------------------------------------------
 // Whether latent i of a SAE that was carried to another model still is the latent i it was made

@@ -40,6 +40,7 @@ SECTIONS = [
     "Transfer",
     "Training",
     "TrainingRuns",
+    "TrainingPull",
     "Fidelity",
     "Carrying",
     "Latents",

@@ -104,6 +104,9 @@ typedef struct suture_train_config {
     int64_t dead_feature_window;
     /// Order of the tokens. Every value is valid, 0 included.
     uint64_t seed;
+    /// Weight of the pull towards codes of another model, which steps then need
+    /// (suture_trainer_step_like(), suture_trainers_run_like()). Default: without.
+    double pull;
 } suture_train_config;
 
 /// One training step, or the mean of several.
@@ -140,6 +143,8 @@ typedef struct suture_train_metrics {
     /// apply_b_dec_to_input another 2 d_in d_sae a step, with SUTURE_DECODER_NORM_UNIT 4 d_in d_sae (with
     /// SUTURE_DECODER_NORM_FREE d_sae a token instead of d_in d_sae a step), with max_grad_norm 4 d_in for each active latent of a token and 2 for each weight.
     double flops_executed;
+    /// config->pull times the mean over tokens of the squared distance from the codes of another model.
+    double pull_loss;
 } suture_train_metrics;
 
 #endif

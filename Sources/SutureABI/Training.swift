@@ -39,6 +39,7 @@ func write(_ metrics: TrainingMetrics, to out: UnsafeMutablePointer<suture_train
     report.explained_variance_average = metrics.explainedVarianceAverage
     report.flops = metrics.flops
     report.flops_executed = metrics.flopsExecuted
+    report.pull_loss = metrics.pullLoss
     try writeReport(report, to: out, "out")
 }
 
@@ -224,7 +225,7 @@ public func suture_trainer_apply(
     }
 }
 
-private func checkGradients(_ gradients: UnsafePointer<Float>, _ count: Int64, of trainer: Trainer) throws {
+func checkGradients(_ gradients: UnsafePointer<Float>, _ count: Int64, of trainer: Trainer) throws {
     let expected = trainer.gradientLayout.count
     guard count == Int64(expected) else {
         throw SutureError.invalidArgument(

@@ -21,26 +21,33 @@ public func suture_trainers_run(
     _ shards: UnsafePointer<suture_matrix>?, _ shard_count: Int64, _ tokens: UInt64,
     _ progress: UnsafePointer<suture_progress>?, _ out: UnsafeMutablePointer<suture_train_metrics>?
 ) -> suture_status {
-    boundary {
-        guard trainer_count >= 1, trainer_count <= Int64(sizeLimit) else {
-            throw SutureError.invalidArgument("trainer_count is \(trainer_count), expected 1 to \(sizeLimit)")
-        }
-        guard let trainers else {
-            throw SutureError.invalidArgument("trainers is NULL, expected \(trainer_count) trainers")
-        }
-        let all = try (0..<Int(trainer_count)).map { try trainer(trainers[$0], "trainers[\($0)]") }
-        guard let first = all.first else { return }
-        var size = 0
-        if let out { size = try structSize(out, "out", of: suture_train_metrics.self) }
-        let metrics = try Trainer.run(
-            all, matrices(shards, shard_count, cols: (first.dIn, "d_in")), tokens: tokenCount(tokens),
-            taking: out != nil, progress: SutureABI.progress(progress))
-        guard let out else { return }
-        for (index, value) in metrics.enumerated() {
-            let target = UnsafeMutableRawPointer(out) + index * size
-            target.storeBytes(of: UInt64(size), as: UInt64.self)
-            try write(value, to: target.assumingMemoryBound(to: suture_train_metrics.self))
-        }
+    boundary { try run(trainers, trainer_count, shards, shard_count, tokens, progress, out) }
+}
+
+/// The run of several, with a pull towards another model's codes or without.
+func run(
+    _ trainers: UnsafePointer<UnsafeMutablePointer<suture_trainer>?>?, _ trainerCount: Int64,
+    _ shards: UnsafePointer<suture_matrix>?, _ shardCount: Int64, like other: OtherModel? = nil, _ tokens: UInt64,
+    _ progress: UnsafePointer<suture_progress>?, _ out: UnsafeMutablePointer<suture_train_metrics>?
+) throws {
+    guard trainerCount >= 1, trainerCount <= Int64(sizeLimit) else {
+        throw SutureError.invalidArgument("trainer_count is \(trainerCount), expected 1 to \(sizeLimit)")
+    }
+    guard let trainers else {
+        throw SutureError.invalidArgument("trainers is NULL, expected \(trainerCount) trainers")
+    }
+    let all = try (0..<Int(trainerCount)).map { try trainer(trainers[$0], "trainers[\($0)]") }
+    guard let first = all.first else { return }
+    var size = 0
+    if let out { size = try structSize(out, "out", of: suture_train_metrics.self) }
+    let metrics = try Trainer.run(
+        all, matrices(shards, shardCount, cols: (first.dIn, "d_in")), like: other, tokens: tokenCount(tokens),
+        taking: out != nil, progress: SutureABI.progress(progress))
+    guard let out else { return }
+    for (index, value) in metrics.enumerated() {
+        let target = UnsafeMutableRawPointer(out) + index * size
+        target.storeBytes(of: UInt64(size), as: UInt64.self)
+        try write(value, to: target.assumingMemoryBound(to: suture_train_metrics.self))
     }
 }
 

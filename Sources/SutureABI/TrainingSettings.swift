@@ -58,5 +58,6 @@ func trainingOptions(_ pointer: UnsafePointer<suture_train_config>?) throws -> T
     if config.aux_k != 0 { options.auxK = Int(config.aux_k) }
     if config.dead_feature_window != 0 { options.deadFeatureWindow = Int(config.dead_feature_window) }
     options.seed = config.seed
+    if config.pull != 0 { options.pull = config.pull }
     return options
 }

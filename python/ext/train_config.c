@@ -31,7 +31,7 @@ int core_train_config(PyObject *keywords, suture_train_config *out) {
     static char *names[] = {
         "batch_size", "lr", "lr_scheduler", "lr_warm_up_steps", "lr_end", "total_steps", "beta1", "beta2", "epsilon",
         "max_grad_norm", "decoder_norm", "b_dec_init", "normalize_activations", "l0_coefficient", "l1_coefficient", "bandwidth",
-        "sparsity_warm_up_steps", "aux_loss_coefficient", "aux_k", "dead_feature_window", "seed", NULL,
+        "sparsity_warm_up_steps", "aux_loss_coefficient", "aux_k", "dead_feature_window", "seed", "pull", NULL,
     };
     suture_train_config config = {.struct_size = sizeof config};
     long long batch_size = 0, lr_warm_up_steps = 0, total_steps = 0, sparsity_warm_up_steps = 0, aux_k = 0, dead_feature_window = 0;
@@ -40,10 +40,11 @@ int core_train_config(PyObject *keywords, suture_train_config *out) {
     PyObject *none = PyTuple_New(0);
     if (!none) return -1;
     int parsed = PyArg_ParseTupleAndKeywords(
-        none, keywords, "|$LdsLdLddddsssdddLdLLK", names, &batch_size, &config.lr, &lr_scheduler, &lr_warm_up_steps,
+        none, keywords, "|$LdsLdLddddsssdddLdLLKd", names, &batch_size, &config.lr, &lr_scheduler, &lr_warm_up_steps,
         &config.lr_end, &total_steps, &config.beta1, &config.beta2, &config.epsilon, &config.max_grad_norm, &decoder_norm, &b_dec_init,
         &normalize_activations, &config.l0_coefficient, &config.l1_coefficient, &config.bandwidth,
-        &sparsity_warm_up_steps, &config.aux_loss_coefficient, &aux_k, &dead_feature_window, &seed);
+        &sparsity_warm_up_steps, &config.aux_loss_coefficient, &aux_k, &dead_feature_window, &seed,
+        &config.pull);
     Py_DECREF(none);
     int value;
     if (!parsed || optional_word(lr_schedulers, "lr_scheduler", lr_scheduler, &value) < 0) return -1;

@@ -6,9 +6,9 @@ static suture_trainer *handle_of(PyObject *object) { return ((core_object *)obje
 
 static PyObject *metrics_dict(const suture_train_metrics *value) {
     return Py_BuildValue(
-        "{s:K,s:K,s:d,s:d,s:d,s:d,s:d,s:d,s:L,s:d,s:d,s:d,s:d}", "steps", (unsigned long long)value->steps, "tokens",
+        "{s:K,s:K,s:d,s:d,s:d,s:d,s:d,s:d,s:d,s:L,s:d,s:d,s:d,s:d}", "steps", (unsigned long long)value->steps, "tokens",
         (unsigned long long)value->tokens, "loss", value->loss, "sparsity_loss", value->sparsity_loss,
-        "aux_loss", value->aux_loss, "explained_variance", value->explained_variance,
+        "aux_loss", value->aux_loss, "pull_loss", value->pull_loss, "explained_variance", value->explained_variance,
         "explained_variance_average", value->explained_variance_average, "l0", value->l0, "dead",
         (long long)value->dead, "lr", value->lr, "seconds", value->seconds, "flops", value->flops, "flops_executed",
         value->flops_executed);
@@ -31,16 +31,33 @@ static PyObject *create(PyObject *module, PyObject *args, PyObject *options) {
     return made;
 }
 
+// Codes of another model, or None.
+static int optional_codes(core_state *state, PyObject *object, const suture_codes **out) {
+    *out = NULL;
+    if (object == Py_None) return 0;
+    if (!PyObject_TypeCheck(object, state->codes)) {
+        PyErr_SetString(PyExc_TypeError, "like is not a Codes object");
+        return -1;
+    }
+    *out = ((core_object *)object)->handle;
+    return 0;
+}
+
+// step(x, like, progress)
 static PyObject *step(PyObject *self, PyObject *args) {
     core_state *state = core_state_of_object(self);
-    PyObject *x, *progress;
+    PyObject *x, *like, *progress;
+    const suture_codes *codes;
     suture_matrix matrix;
-    if (!PyArg_ParseTuple(args, "O!O", state->rows, &x, &progress)) return NULL;
+    if (!PyArg_ParseTuple(args, "O!OO", state->rows, &x, &like, &progress)) return NULL;
+    if (optional_codes(state, like, &codes) < 0) return NULL;
     if (core_matrix(x, "x", &matrix) < 0 || core_write(self) < 0) return NULL;
     suture_train_metrics metrics = {.struct_size = sizeof metrics};
     core_call call;
     core_call_begin(&call, state, progress);
-    suture_status status = suture_trainer_step(handle_of(self), &matrix, &call.progress, &metrics);
+    suture_status status = codes
+        ? suture_trainer_step_like(handle_of(self), &matrix, codes, &call.progress, &metrics)
+        : suture_trainer_step(handle_of(self), &matrix, &call.progress, &metrics);
     int failed = core_call_end(&call, status);
     core_done_writing(self);
     return failed ? NULL : metrics_dict(&metrics);
@@ -89,23 +106,39 @@ failed:
 
 static PyObject *run(PyObject *module, PyObject *args) {
     core_state *state = core_state_of(module);
-    PyObject *trainers, *list, *progress, *result = NULL;
+    PyObject *trainers, *list, *like, *like_list, *progress, *result = NULL;
     unsigned long long tokens;
     int taking;
     if (!PyArg_ParseTuple(
-            args, "O!O!KpO", &PyList_Type, &trainers, &PyList_Type, &list, &tokens, &taking, &progress)) {
+            args, "O!O!OO!KpO", &PyList_Type, &trainers, &PyList_Type, &list, &like, &PyList_Type, &like_list, &tokens,
+            &taking, &progress)) {
+        return NULL;
+    }
+    if (like != Py_None && !PyObject_TypeCheck(like, state->sae)) {
+        PyErr_SetString(PyExc_TypeError, "like is not a SAE");
         return NULL;
     }
     // Tuples keep trainers and shards alive while the GIL is not held.
-    PyObject *objects = PyList_AsTuple(trainers), *shards = PyList_AsTuple(list);
-    suture_matrix *matrices = objects && shards ? core_matrices(state, shards, "shards") : NULL;
+    PyObject *objects = PyList_AsTuple(trainers), *shards = PyList_AsTuple(list), *others = PyList_AsTuple(like_list);
+    suture_matrix *matrices = objects && shards && others ? core_matrices(state, shards, "shards") : NULL;
+    suture_matrix *like_matrices = matrices ? core_matrices(state, others, "like_shards") : NULL;
     trainer_list taken;
-    if (!matrices || take_trainers(state, objects, &taken) < 0) goto cleanup;
+    int reads_like = 0;
+    if (!like_matrices) goto cleanup;
+    if (like != Py_None) {
+        if (core_read(like) < 0) goto cleanup;
+        reads_like = 1;
+    }
+    if (take_trainers(state, objects, &taken) < 0) goto cleanup;
     core_call call;
     core_call_begin(&call, state, progress);
-    suture_status status = suture_trainers_run(
-        taken.handles, taken.count, matrices, PyTuple_Size(shards), tokens, &call.progress,
-        taking ? taken.metrics : NULL);
+    suture_train_metrics *metrics_out = taking ? taken.metrics : NULL;
+    suture_status status = like == Py_None
+        ? suture_trainers_run(
+              taken.handles, taken.count, matrices, PyTuple_Size(shards), tokens, &call.progress, metrics_out)
+        : suture_trainers_run_like(
+              taken.handles, taken.count, matrices, PyTuple_Size(shards), ((core_object *)like)->handle, like_matrices,
+              PyTuple_Size(others), tokens, &call.progress, metrics_out);
     if (core_call_end(&call, status) == 0) {
         result = PyList_New(taking ? taken.count : 0);
         for (Py_ssize_t i = 0; taking && result && i < taken.count; i++) {
@@ -115,9 +148,12 @@ static PyObject *run(PyObject *module, PyObject *args) {
     }
     release_trainers(&taken);
 cleanup:
+    if (reads_like) core_done_reading(like);
     PyMem_Free(matrices);
+    PyMem_Free(like_matrices);
     Py_XDECREF(objects);
     Py_XDECREF(shards);
+    Py_XDECREF(others);
     return result;
 }
 
@@ -186,12 +222,13 @@ static PyObject *description(PyObject *self, PyObject *unused) {
 
 static PyObject *gradients_into(PyObject *self, PyObject *args) {
     core_state *state = core_state_of_object(self);
-    PyObject *x, *gradients_object, *firings_object, *progress;
+    PyObject *x, *like, *gradients_object, *firings_object, *progress;
     long long count, d_sae;
+    const suture_codes *codes;
     suture_matrix matrix;
     if (!PyArg_ParseTuple(
-            args, "O!OLOLO", state->rows, &x, &gradients_object, &count, &firings_object, &d_sae, &progress) ||
-        core_matrix(x, "x", &matrix) < 0) {
+            args, "O!OOLOLO", state->rows, &x, &like, &gradients_object, &count, &firings_object, &d_sae, &progress) ||
+        optional_codes(state, like, &codes) < 0 || core_matrix(x, "x", &matrix) < 0) {
         return NULL;
     }
     PyObject *result = NULL;
@@ -205,8 +242,11 @@ static PyObject *gradients_into(PyObject *self, PyObject *args) {
     suture_train_metrics metrics = {.struct_size = sizeof metrics};
     core_call call;
     core_call_begin(&call, state, progress);
-    suture_status status = suture_trainer_gradients(
-        handle_of(self), &matrix, &call.progress, gradients.buf, count, firings.buf, &metrics);
+    suture_status status = codes
+        ? suture_trainer_gradients_like(
+              handle_of(self), &matrix, codes, &call.progress, gradients.buf, count, firings.buf, &metrics)
+        : suture_trainer_gradients(
+              handle_of(self), &matrix, &call.progress, gradients.buf, count, firings.buf, &metrics);
     int failed = core_call_end(&call, status);
     core_done_reading(self);
     if (!failed) result = metrics_dict(&metrics);
@@ -265,12 +305,12 @@ static void dealloc(PyObject *self) {
 }
 
 static PyMethodDef methods[] = {
-    {"step", step, METH_VARARGS, "step(x, progress): dict of metrics."},
+    {"step", step, METH_VARARGS, "step(x, like, progress): dict of metrics; like None or Codes."},
     {"check_data", check_data, METH_VARARGS, "check_data(shards): ValueError unless it was run on these."},
     {"save", save, METH_VARARGS, "save(folder): writes a checkpoint."},
     {"description", description, METH_NOARGS, "description(): JSON text."},
     {"gradients_into", gradients_into, METH_VARARGS,
-     "gradients_into(x, gradients, count, firings, d_sae, progress): dict of metrics."},
+     "gradients_into(x, like, gradients, count, firings, d_sae, progress): dict of metrics; like None or Codes."},
     {"apply", apply, METH_VARARGS,
      "apply(gradients, tokens, firings, progress): dict of metrics; firings is None or has d_sae elements."},
     {"sae", sae, METH_NOARGS, "sae(): a copy of the SAE as it is now."},
@@ -297,7 +337,8 @@ static PyMethodDef functions[] = {
      "trainer_create(sae, /, *, settings of suture_train_config)."},
     {"trainer_load", load, METH_VARARGS, "trainer_load(folder): from a checkpoint."},
     {"trainers_run", run, METH_VARARGS, 
-     "trainers_run(trainers, shards, tokens, taking, progress): a dict of metrics for each, where they are taken."},
+     "trainers_run(trainers, shards, like, like_shards, tokens, taking, progress): a dict of metrics for each, where "
+     "they are taken; like None or a SAE."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -226,13 +226,14 @@ def evaluation_create(sae: SAE, /) -> Evaluation: ...
 
 @final
 class Trainer:
-    def step(self, x: Rows, progress: _Report, /) -> dict[str, Any]: ...
+    def step(self, x: Rows, like: Codes | None, progress: _Report, /) -> dict[str, Any]: ...
     def check_data(self, shards: list[Rows], /) -> None: ...
     def save(self, folder: str, /) -> None: ...
     def description(self) -> str: ...
     def gradients_into(
         self,
         x: Rows,
+        like: Codes | None,
         gradients: npt.NDArray[np.float32],
         count: int,
         firings: npt.NDArray[np.int64],
@@ -252,7 +253,14 @@ class Trainer:
 
 def trainer_load(folder: str, /) -> Trainer: ...
 def trainers_run(
-    trainers: list[Trainer], shards: list[Rows], tokens: int, taking: bool, progress: _Report, /
+    trainers: list[Trainer],
+    shards: list[Rows],
+    like: SAE | None,
+    like_shards: list[Rows],
+    tokens: int,
+    taking: bool,
+    progress: _Report,
+    /,
 ) -> list[dict[str, Any]]: ...
 def trainer_create(
     sae: SAE,
@@ -279,6 +287,7 @@ def trainer_create(
     aux_k: int = 0,
     dead_feature_window: int = 0,
     seed: int = 0,
+    pull: float = 0,
 ) -> Trainer: ...
 
 @final

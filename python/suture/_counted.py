@@ -182,19 +182,21 @@ def warn_of_few(function: str, stream: Stream, bound: float) -> None:
 
 
 @contextmanager
-def whole_rows(name: str, shards: Sequence[_core.Rows], starts: Sequence[int]) -> Iterator[None]:
+def whole_rows(
+    name: str, shards: Sequence[_core.Rows], starts: Sequence[int], known: str = "shards"
+) -> Iterator[None]:
     """Turns the core's "shards[2][7, 1] is nan" into the row number of the whole input; `starts`
-    are the numbers of the shards' first rows."""
+    are the numbers of the shards' first rows, `known` is what the core calls them."""
     try:
         yield
     except ValueError as error:
         text = str(error)
-        found = re.match(r"shards\[(\d+)\]\[(\d+), (\d+)\]", text)
+        found = re.match(rf"{known}\[(\d+)\]\[(\d+), (\d+)\]", text)
         if found:
             shard, row, column = map(int, found.groups())
             text = f"{name}[{starts[shard] + row}, {column}]{text[found.end() :]}"
-        elif text.startswith("shards have "):
-            text = f"{name} has {text.removeprefix('shards have ')}"
+        elif text.startswith(f"{known} have "):
+            text = f"{name} has {text.removeprefix(f'{known} have ')}"
         else:
             raise
         raise type(error)(text) from None

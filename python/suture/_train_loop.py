@@ -107,7 +107,9 @@ class Loop:
 
     def _advance(self, shards: list[_core.Rows], size: int, taking: bool, report: Any) -> list[Row]:
         try:
-            return _core.trainers_run(self.cores, shards, size, taking, report)
+            like = self.data.like
+            sae, others = (None, []) if like is None else (like.sae._core, like.shards)
+            return _core.trainers_run(self.cores, shards, sae, others, size, taking, report)
         except _core.NumericalError as error:
             names = [name for folder in self.folders if (name := folder.last())]
             if not names:

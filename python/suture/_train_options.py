@@ -66,6 +66,11 @@ class TrainOptions(TypedDict, total=False):
         aux_k: dead latents a token in the auxiliary loss; None: d_in // 2.
         dead_feature_window: latents that have not fired for so many tokens are dead; 1,000,000.
         seed: of the order of the tokens, 0 to 2**64 - 1; 0.
+        pull: weight of a pull towards codes of another model, so that latents of a carried SAE stay
+            what they are: `pull` times the mean over tokens of the sum over latents of (f - t)²,
+            where t are the activations of the SAE in `like`, and both are multiplied by the norm
+            that the latent's decoder row began with. A latent that should be active and is not gets
+            the gradient of its pre-activation. 0.1 to 1 do; None: without.
 
     >>> import numpy as np, suture
     >>> options: suture.TrainOptions = {"lr_scheduler": "cosine", "lr_warm_up_steps": 2}
@@ -96,6 +101,7 @@ class TrainOptions(TypedDict, total=False):
     aux_k: int | None
     dead_feature_window: int
     seed: int
+    pull: float | None
 
 
 # What each option becomes among the settings of the core.
@@ -130,6 +136,7 @@ _CHECKS: dict[str, Callable[[Any], dict[str, Any]]] = {
         "dead_feature_window": integer("dead_feature_window", v, 1, _STEPS)
     },
     "seed": lambda v: {"seed": integer("seed", v, 0, 2**64 - 1)},
+    "pull": lambda v: {} if v is None else {"pull": real("pull", v, above=True, most=1e6)},
 }
 assert set(_CHECKS) == set(TrainOptions.__annotations__)
 

@@ -3,16 +3,21 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from . import _core
 from ._counted import Counting, counted_rows, warn_of_few, whole_rows
 from ._inputs import Acts, Stream, copied, is_array
-from .norms import CountedRows, default_bound
+from .norms import CountedRows, default_bound, row_norms
 from .rows import Rows, refuse_iterator
+from .sae import SAE
 
 __all__ = ["Arrays", "Once", "TrainingData", "training_data"]
 
@@ -20,13 +25,62 @@ BUFFER_ROWS = 1 << 16
 BUFFER_BYTES = 1 << 28
 
 
+class Like:
+    """What latents are to stay: those of a SAE of another model, on its rows of the same text.
+
+    Args:
+        like: (SAE, activations), as many rows as `total`.
+    """
+
+    def __init__(self, like: Any, total: int):
+        if not isinstance(like, tuple) or len(like) != 2 or not isinstance(like[0], SAE):
+            raise TypeError(f"like is {like!r}, expected (suture.SAE, its activations)")
+        self.sae: SAE = like[0]
+        self._acts = like[1]
+        self._stream = Stream(like[1], "like", (self.sae.d_in, "d_in"))
+        self._whole = self._stream.whole()
+        if self._stream.total != total:
+            raise ValueError(f"like has {self._stream.total} rows, expected {total} as acts")
+        self.shards: list[_core.Rows] = []
+        self.starts: list[int] = []
+
+    def ordinary(self, rows: Rows) -> Rows:
+        """`rows` without those that have an enormous norm here."""
+        bound = default_bound(self._stream, rows.norm_bound)
+        if bound == math.inf:
+            return rows
+        kept = row_norms(self._acts, progress=False) <= bound
+        if kept.all():
+            return rows
+        return replace(rows, mask=kept if rows.mask is None else np.logical_and(rows.mask, kept))
+
+    def take(self, parts: Iterable[tuple[int, int]]) -> None:
+        """Keeps the rows that count: (first, number of them) for each run of them."""
+        for first, count in parts:
+            start = 0
+            for shard in self._whole:
+                low, high = max(first, start), min(first + count, start + shard.rows)
+                if low < high:
+                    self.shards.append(shard.block(low - start, high - start))
+                    self.starts.append(low)
+                start += shard.rows
+
+
 class Arrays:
     """Rows that can be drawn in any order, as often as wanted: those that count."""
 
-    def __init__(self, acts: Acts, stream: Stream, rows: Rows, bound: float | None):
+    def __init__(
+        self, acts: Acts, stream: Stream, rows: Rows, bound: float | None, like: Any = None
+    ):
+        self.like = None if like is None else Like(like, stream.total or 0)
+        if self.like is not None:
+            rows = self.like.ordinary(rows)
         self._shards, self._starts, self.counted = counted_rows(acts, stream, rows, bound)
         self.bound = self.counted.norm_bound
         self.rows: int | None = self.counted.rows
+        if self.like is not None:
+            shards = zip(self._starts, self._shards, strict=True)
+            self.like.take((first, shard.rows) for first, shard in shards)
 
     def next(self, steps: int) -> tuple[list[_core.Rows], int, bool]:
         """What to run on for up to so many steps, for how many, and whether nothing is left."""
@@ -41,7 +95,12 @@ class Arrays:
     @contextmanager
     def named(self) -> Iterator[None]:
         """Turns the core's "shards[2][7, 1] is nan" into the row number of the whole input."""
-        with whole_rows("acts", self._shards, self._starts):
+        with ExitStack() as stack:
+            stack.enter_context(whole_rows("acts", self._shards, self._starts))
+            if self.like is not None:
+                stack.enter_context(
+                    whole_rows("like", self.like.shards, self.like.starts, known="like_shards")
+                )
             yield
 
 
@@ -53,6 +112,7 @@ class Once:
     """
 
     rows: int | None = None
+    like: Like | None = None
 
     def __init__(self, stream: Stream, batch_size: int, bound: float):
         self.bound = bound
@@ -158,9 +218,15 @@ def training_data(
     rows: Rows,
     bound: float | None = None,
     function: str = "train",
+    like: Any = None,
 ) -> TrainingData:
     """The rows of `acts`, of any kind, that count; `bound` in place of that in `rows`."""
     if _is_once(acts):
+        if like is not None:
+            raise TypeError(
+                "acts is an iterator, whose rows come in another order than those of like, "
+                "expected arrays, paths or a list of them"
+            )
         stream = Stream(map(copied, acts), "acts", cols)
         if rows.selects:
             refuse_iterator(rows, stream)
@@ -168,7 +234,7 @@ def training_data(
             bound = default_bound(stream, rows.norm_bound)
         return Once(stream, batch_size, bound)
     stream = Stream(acts, "acts", cols)
-    data = Arrays(acts, stream, rows, bound)
+    data = Arrays(acts, stream, rows, bound, like)
     if not rows.selects:
         warn_of_few(function, stream, data.bound)
     return data

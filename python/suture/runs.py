@@ -37,8 +37,8 @@ class TrainRun:
         sae: the trained SAE.
         history: one dict for each `log_every` steps.
             steps, tokens: so far.
-            loss: mean over tokens of |x - x_hat|²; sparsity_loss, aux_loss: what else is in what
-            training minimises; explained_variance, l0: all of them means over these steps.
+            loss: mean over tokens of |x - x_hat|²; sparsity_loss, aux_loss, pull_loss: what else is
+            in what training minimises; explained_variance, l0: all of them means over these steps.
             explained_variance_average: the same with exponential moving averages of loss and
             variance over all steps, each of which counts 0.95 times as much as the next.
             dead: latents that have not fired within the last `dead_feature_window` tokens.
@@ -89,6 +89,7 @@ def train(
     *,
     tokens: int | None = None,
     rows: Any = None,
+    like: Any = None,
     explained_variance: float | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int = CHECKPOINT_EVERY,
@@ -104,6 +105,7 @@ def train(
     *,
     tokens: int | None = None,
     rows: Any = None,
+    like: Any = None,
     explained_variance: float | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int = CHECKPOINT_EVERY,
@@ -118,6 +120,7 @@ def train(
     *,
     tokens: int | None = None,
     rows: Any = None,
+    like: Any = None,
     explained_variance: float | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int = CHECKPOINT_EVERY,
@@ -133,8 +136,8 @@ def train(
 
     Args:
         sae: where to begin, or a list of such.
-        acts, tokens, rows, log_every, progress: as for `Trainer.run`. run.json keeps the bound on
-            norms.
+        acts, tokens, rows, like, log_every, progress: as for `Trainer.run`. run.json keeps the
+            bound on norms.
         explained_variance: stop where `explained_variance_average` has reached this in a row of
             the history; of several SAEs, in that of each.
         checkpoint: a new folder for run.json, history.jsonl (the history, a row a line) and the
@@ -170,10 +173,12 @@ def train(
     path = None if checkpoint is None else _folder("checkpoint", checkpoint)
     if path is not None:
         refuse_files(path)
-    data = training_data(acts, (saes[0].d_in, "d_in"), batch_size, as_rows(rows))
+    data = training_data(acts, (saes[0].d_in, "d_in"), batch_size, as_rows(rows), like=like)
     wanted = wanted_tokens(tokens, data)
     settings = options if wanted is None else with_total_steps(options, wanted)
     trainers = [Trainer(one, **settings) for one in saes]
+    for trainer in trainers:
+        trainer._wants(like)
     loop = checked_loop(
         trainers,
         data,
@@ -206,6 +211,7 @@ def resume(
     *,
     tokens: int | None = None,
     rows: Any = None,
+    like: Any = None,
     progress: Progress = True,
     callback: Callback | None = None,
     **options: Unpack[TrainOptions],
@@ -223,6 +229,7 @@ def resume(
             compared with what they were.
         tokens: a new budget for the whole run; None: that which it began with.
         rows: what it was for `train`, as far as it is not the bound on norms: the run's goes on.
+        like: what it was for `train`.
         progress, callback: as for `train`.
         options: to be sure of: settings that are refused if the run has others.
 
@@ -266,7 +273,10 @@ def resume(
         as_rows(rows),
         math.inf if bound is None else float(bound),
         "resume",
+        like,
     )
+    for trainer in trainers:
+        trainer._wants(like)
     wanted = settings["tokens"] if tokens is None else integer("tokens", tokens, 1, 2**62)
     data.go_on(trainers[0]._core, states[0])
     before, now = states[0]["kernels_before"], states[0]["kernels"]

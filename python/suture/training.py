@@ -16,6 +16,7 @@ from ._progress import Progress
 from ._train_loop import Callback, Loop, Row, core_state
 from ._train_options import DEFAULT_BATCH_SIZE, TrainOptions, core_settings
 from ._training_data import Once, TrainingData, training_data
+from .codes import SparseCodes
 from .rows import as_rows
 from .sae import SAE
 
@@ -64,6 +65,7 @@ class Trainer:
         """One dict for each `log_every` steps of all runs; see `TrainRun`."""
         self._d_in, self._d_sae = sae.d_in, sae.d_sae
         self._has_thresholds = sae.architecture == "jumprelu"
+        self._pull: float | None = settings.get("pull")
 
     @classmethod
     def _load(cls, folder: str) -> Trainer:
@@ -75,6 +77,7 @@ class Trainer:
         trainer.history = []
         trainer._d_in, trainer._d_sae = state["d_in"], state["d_sae"]
         trainer._has_thresholds = state["architecture"] == "jumprelu"
+        trainer._pull = state["options"]["pull"]
         return trainer
 
     def run(
@@ -83,6 +86,7 @@ class Trainer:
         tokens: int | None = None,
         *,
         rows: Any = None,
+        like: Any = None,
         log_every: int = 10,
         progress: Progress = True,
         callback: Callback | None = None,
@@ -99,6 +103,8 @@ class Trainer:
             rows: which rows count, a `suture.Rows` or a mask (N,); others are never drawn. By
                 default rows of enormous norm do not, for which arrays are read once beforehand; an
                 iterator's bound follows from its first 4096 rows.
+            like: with the option `pull`: (SAE, its activations), those of another model on the same
+                text, as many rows as `acts`. Rows whose norm is enormous there are not drawn.
             log_every: steps for each row of the history.
             progress: True for a tqdm bar after two seconds, or a function of (done, total).
             callback: called with each row of the history; what it raises ends the run.
@@ -109,8 +115,11 @@ class Trainer:
         Raises:
             SutureWarning: an iterator ended before so many tokens.
         """
+        self._wants(like)
         counted, width = as_rows(rows), (self._d_in, "d_in")
-        data = training_data(acts, width, self.batch_size, counted, function="Trainer.run")
+        data = training_data(
+            acts, width, self.batch_size, counted, function="Trainer.run", like=like
+        )
         wanted = wanted_tokens(tokens, data)
         state = core_state(self._core)
         if isinstance(data, Once):
@@ -120,11 +129,12 @@ class Trainer:
         checked_loop([self], data, target, log_every, progress, callback).run()
         return self.history[begun:]
 
-    def step(self, x: Array) -> Row:
+    def step(self, x: Array, *, like: SparseCodes | None = None) -> Row:
         """One step on exactly these rows.
 
         Args:
             x: (N, d_in) activations, one array.
+            like: with the option `pull`: codes (N, d_sae) of the other model on the same text.
 
         Returns:
             The metrics of this step, as in `history` (which it does not enter).
@@ -135,11 +145,13 @@ class Trainer:
         8
         """
         batch = self._rows(x)
-        return self._core.step(batch, None)
+        return self._core.step(batch, self._codes(like), None)
 
-    def gradients(self, x: Array) -> tuple[float, dict[str, Float32]]:
+    def gradients(
+        self, x: Array, *, like: SparseCodes | None = None
+    ) -> tuple[float, dict[str, Float32]]:
         """Loss on these rows (all its terms) and its gradients by W_enc, b_enc, W_dec, b_dec and,
-        for jumprelu, threshold, without a step.
+        for jumprelu, threshold, without a step; `like` as for `step`.
 
         >>> import numpy as np, suture
         >>> trainer = suture.Trainer(suture.SAE.init(4, 16, k=2))
@@ -147,7 +159,7 @@ class Trainer:
         >>> gradients["W_enc"].shape
         (4, 16)
         """
-        metrics, flat = self.step_grad(x)
+        metrics, flat = self.step_grad(x, like=like)
         d_in, d_sae = self._d_in, self._d_sae
         shapes = {
             "W_enc": (d_in, d_sae),
@@ -162,14 +174,16 @@ class Trainer:
             end = begin + math.prod(shape)
             out[name] = flat[begin:end].reshape(shape)
             begin = end
-        return metrics["loss"] + metrics["sparsity_loss"] + metrics["aux_loss"], out
+        terms = ("loss", "sparsity_loss", "aux_loss", "pull_loss")
+        return sum(metrics[name] for name in terms), out
 
-    def step_grad(self, x: Array) -> tuple[Row, Float32]:
+    def step_grad(self, x: Array, *, like: SparseCodes | None = None) -> tuple[Row, Float32]:
         """The first half of a step, for gradients that are averaged over processes: what `step(x)`
         would apply, without doing so.
 
         Args:
             x: (N, d_in) activations, one array.
+            like: as for `step`.
 
         Returns:
             The metrics of the batch, as `step` has them; also firings: (d_sae) tokens on which each
@@ -196,7 +210,9 @@ class Trainer:
         batch = self._rows(x)
         flat = np.empty(self._gradient_count, np.float32)
         firings = np.empty(self._d_sae, np.int64)
-        metrics = self._core.gradients_into(batch, flat, flat.size, firings, firings.size, None)
+        metrics = self._core.gradients_into(
+            batch, self._codes(like), flat, flat.size, firings, firings.size, None
+        )
         return metrics | {"firings": firings}, flat
 
     def apply(
@@ -232,6 +248,24 @@ class Trainer:
     def _gradient_count(self) -> int:
         thresholds = self._d_sae if self._has_thresholds else 0
         return 2 * self._d_in * self._d_sae + self._d_sae + self._d_in + thresholds
+
+    def _wants(self, like: Any) -> None:
+        """Refuses a pull without codes, and codes without a pull."""
+        if (like is None) != (self._pull is None):
+            given = "None" if like is None else "given"
+            raise TypeError(
+                f"like is {given} and pull is {self._pull}, expected both or neither: what latents "
+                "are pulled towards, and how strongly"
+            )
+
+    def _codes(self, like: SparseCodes | None) -> _core.Codes | None:
+        self._wants(like)
+        if like is None:
+            return None
+        instance("like", like, SparseCodes, "suture.SparseCodes")
+        if like.d_sae != self._d_sae:
+            raise ValueError(f"like has d_sae = {like.d_sae}, expected {self._d_sae}")
+        return like._core
 
     def _rows(self, x: Array) -> _core.Rows:
         batch = rows(x, "x")

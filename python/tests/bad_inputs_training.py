@@ -281,3 +281,53 @@ row("resume", lambda f: resumed(f, tokens=0), ValueError, "tokens", "0", "expect
 row("resume", lambda f: resumed(f, lr=0.5), ValueError, "lr", "0.5", "expected 0.0001")
 row("resume", lambda f: resumed(f, lx=0.5), TypeError, "lx", "no option", "expected batch_size")
 row("resume", lambda f: resumed(f, callback=3), TypeError, "callback", "3", "expected a function")
+
+# -- a pull towards another model's codes --------------------------------------------------------
+pulled = Trainer(sae(), pull=0.5, batch_size=8)
+like = (sae(), A)
+for target, give in (
+    ("Trainer", lambda v: Trainer(sae(), pull=v)),
+    ("train", lambda v: suture.train(sae(), A, like=like, pull=v)),
+):
+    bad_numbers(target, "pull", give, 0.0, -1.0, float("nan"), 1e7, "x")
+for target, with_like in (
+    ("Trainer.run", lambda v, **more: pulled.run(**{"acts": A, "like": v} | more)),
+    (
+        "train",
+        lambda v, **more: suture.train(
+            sae(), **{"acts": A, "like": v, "pull": 0.5, "batch_size": 8} | more
+        ),
+    ),
+):
+    row(target, lambda _, w=with_like: w(None), TypeError, "like", "None", "pull is 0.5")
+    row(target, lambda _, w=with_like: w(sae()), TypeError, "like", "expected (suture.SAE")
+    row(target, lambda _, w=with_like: w((A, sae())), TypeError, "like", "expected (suture.SAE")
+    row(
+        target,
+        lambda _, w=with_like: w((sae(), A[:-1])),
+        ValueError,
+        "like",
+        f"{len(A) - 1} rows",
+        f"{len(A)} as acts",
+    )
+    row(
+        target,
+        lambda _, w=with_like: w((sae(), with_value(A, np.nan)), rows=suture.Rows.all()),
+        ValueError,
+        "like[41, 2]",
+        "nan",
+    )
+    row(target, lambda _, w=with_like: w(like, acts=iter([A])), TypeError, "acts", "iterator")
+row("train", lambda _: suture.train(sae(), A, like=like), TypeError, "like", "given", "pull")
+row("Trainer.run", lambda _: trainer().run(A, like=like), TypeError, "like", "given", "pull")
+codes_of_a = sae().encode(A)
+for method in ("step", "gradients", "step_grad"):
+    step = getattr(pulled, method)
+    target = f"Trainer.{method}"
+    row(target, lambda _, s=step: s(A), TypeError, "like", "None", "pull is 0.5")
+    row(target, lambda _, s=step: s(A, like=A), TypeError, "like", "ndarray", "SparseCodes")
+    row(target, lambda _, s=step: s(A[:8], like=codes_of_a), ValueError, f"{len(A)} rows", "8")
+    wider = suture.SparseCodes([[0]], [[1.0]], d_sae=D_SAE + 1)
+    row(target, lambda _, s=step, w=wider: s(A[:1], like=w), ValueError, "like", f"{D_SAE + 1}")
+    given = getattr(trainer(), method)
+    row(target, lambda _, g=given: g(A, like=codes_of_a), TypeError, "like", "given", "pull")

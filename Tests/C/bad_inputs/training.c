@@ -26,6 +26,60 @@ void evaluation_rows(void) {
     ACCEPTS_NULL(suture_evaluation_destroy);
 }
 
+static void pull_rows(void) {
+    suture_train_config config = {.struct_size = sizeof config, .pull = 0.5, .batch_size = 2};
+    suture_trainer *pulled = NULL;
+    OK(suture_trainer_create(sae, &config, &pulled));
+    config.pull = -1;
+    ROW(INVALID, "pull|-1", "negative", suture_trainer_create(sae, &config, &out_trainer));
+    config.pull = NAN;
+    ROW(INVALID, "pull|nan", "NaN", suture_trainer_create(sae, &config, &out_trainer));
+    config.pull = 0.5;
+    config.normalize_activations = SUTURE_NORMALIZE_EXPECTED_AVERAGE_ONLY_IN;
+    ROW(INVALID, "pull|normalize_activations", "of scaled activations", suture_trainer_create(sae, &config, &out_trainer));
+
+    const suture_matrix *x = FLOATS(a_data, 2, D_A);
+    ROW(INVALID, "pull|0.5|codes", "a pull without codes", suture_trainer_step(pulled, x, NULL, &out_metrics));
+#define STEP(trainer, x, like) suture_trainer_step_like(trainer, x, like, NULL, &out_metrics)
+    ROW(INVALID, "trainer|NULL", "NULL", STEP(NULL, x, codes));
+    ROW(INVALID, "like|NULL", "NULL", STEP(pulled, x, NULL));
+    ROW(INVALID, "like|handle", "a SAE", STEP(pulled, x, (suture_codes *)(void *)sae));
+    ROW(INVALID, "codes|d_sae|9|8", "other latents", STEP(pulled, x, wide_codes));
+    ROW(INVALID, "codes|2|60", "fewer than rows", STEP(pulled, &a, codes));
+    ROW(INVALID, "pull|codes", "codes without a pull", STEP(trainer, x, codes));
+    SIZE_ROWS("out", out_metrics, STEP(pulled, x, codes));
+    INPUT_ROWS("x", 2, D_A, STEP(pulled, X, codes));
+
+    float gradients[2 * D_A * D_SAE + D_SAE + D_A];
+    const int64_t size = sizeof gradients / sizeof *gradients;
+#define GRADIENTS_LIKE(trainer, x, like, out, count) \
+    suture_trainer_gradients_like(trainer, x, like, NULL, out, count, NULL, &out_metrics)
+    ROW(INVALID, "trainer|NULL", "NULL", GRADIENTS_LIKE(NULL, x, codes, gradients, size));
+    ROW(INVALID, "like|NULL", "NULL", GRADIENTS_LIKE(pulled, x, NULL, gradients, size));
+    ROW(INVALID, "gradients|NULL", "NULL", GRADIENTS_LIKE(pulled, x, codes, NULL, size));
+    ROW(INVALID, "count|7", "too few", GRADIENTS_LIKE(pulled, x, codes, gradients, 7));
+    ROW(INVALID, "codes|d_sae|9|8", "other latents", GRADIENTS_LIKE(pulled, x, wide_codes, gradients, size));
+    SIZE_ROWS("out", out_metrics, GRADIENTS_LIKE(pulled, x, codes, gradients, size));
+    INPUT_ROWS("x", 2, D_A, GRADIENTS_LIKE(pulled, X, codes, gradients, size));
+
+    suture_trainer *trainers[1] = {pulled}, *plain[1] = {trainer};
+#define RUN_LIKE(trainers, count, shards, like, like_shards, like_count) \
+    suture_trainers_run_like(trainers, count, shards, 1, like, like_shards, like_count, 2, NULL, &out_metrics)
+    ROW(INVALID, "trainers|NULL", "NULL", RUN_LIKE(NULL, 1, &a, sae, &a, 1));
+    ROW(INVALID, "trainer_count|0", "none", RUN_LIKE(trainers, 0, &a, sae, &a, 1));
+    ROW(INVALID, "like|NULL", "NULL", RUN_LIKE(trainers, 1, &a, NULL, &a, 1));
+    ROW(INVALID, "like_shards|NULL", "NULL", RUN_LIKE(trainers, 1, &a, sae, NULL, 1));
+    ROW(INVALID, "like_shards_count|0", "none", RUN_LIKE(trainers, 1, &a, sae, &a, 0));
+    ROW(INVALID, "like_shards have 2|60", "fewer rows", RUN_LIKE(trainers, 1, &a, sae, x, 1));
+    ROW(INVALID, "pull|codes", "no pull", RUN_LIKE(plain, 1, &a, sae, &a, 1));
+    ROW(INVALID, "pull|codes", "a pull without codes",
+        suture_trainers_run(trainers, 1, &a, 1, 2, NULL, &out_metrics));
+    SIZE_ROWS("out", out_metrics, RUN_LIKE(trainers, 1, &a, sae, &a, 1));
+    INPUT_ROWS("shards[0]", 2, D_A, RUN_LIKE(trainers, 1, X, sae, &a, 1));
+    INPUT_ROWS("like_shards[0]", ROWS, D_A, RUN_LIKE(trainers, 1, &a, sae, X, 1));
+    suture_trainer_destroy(pulled);
+}
+
 void training_rows(void) {
     suture_train_config config = {.struct_size = sizeof config, .batch_size = 8};
     const suture_train_config good = config;
@@ -109,6 +163,8 @@ void training_rows(void) {
     SIZE_ROWS("out", out_metrics, RUN_ALL(trainers, 1, &a, 1, 8));
     INPUT_ROWS("shards[0]", 2, D_A, X == NULL ? RUN_ALL(trainers, 1, NULL, 1, 8) : RUN_ALL(trainers, 1, X, 1, 8));
     CONTENT_ROWS("shards[0]", ROWS, D_A, RUN_ALL(trainers, 1, X, 1, ROWS));
+
+    pull_rows();
 
     ROW(INVALID, "trainer|NULL", "NULL", suture_trainer_check_data(NULL, &a, 1));
     ROW(INVALID, "shards|other values", "other rows", suture_trainer_check_data(trainer, &a, 1));

@@ -15,6 +15,8 @@ struct ForwardPass {
     let activation: any TrainedActivation
     /// Where the auxiliary loss is to be computed.
     let dead: DeadLatents?
+    /// Where the codes are to stay those of another model.
+    let codePull: CodePull?
     let pulse: Pulse
 
     /// Tokens as float32, less b_dec where the encoder wants that.
@@ -51,6 +53,10 @@ struct ForwardPass {
         let (dIn, range, codes, sums) = (memory.dIn, memory.range(block), memory.codes[block], memory.blockSums(block))
         let scale = Float(2 / Double(memory.rows))
         sums.clear()
+        let missing = memory.pull?.codes[block]
+        missing?.clear()
+        let most = range.reduce(0) { max($0, codes.entries($1 - range.lowerBound).count) }
+        let scratch = try codePull.map { try PullScratch(width: $0.codes.width, capacity: most) }
         for row in range {
             if let norms = encoder.scales { codes.divide(row - range.lowerBound, by: norms) }
             let entries = codes.entries(row - range.lowerBound)
@@ -70,6 +76,9 @@ struct ForwardPass {
             sk_gather_dots(weights.decoder, dIn, entries.indices, entries.count, error, dIn, entries.slopes)
             for slot in 0..<entries.count { entries.slopes[slot] *= scale }
             sums.pointer[5] += activation.penalise(entries, norms: norms)
+            if let codePull, let missing, let scratch {
+                sums.pointer[8] += try pull(codePull, missing, row, entries, scratch: scratch)
+            }
             var (valueSquares, slopeSquares, active) = (0.0, 0.0, 0)
             for slot in 0..<entries.count {
                 let (value, slope) = (Double(entries.values[slot]), Double(entries.slopes[slot]))

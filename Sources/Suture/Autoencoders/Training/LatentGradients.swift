@@ -49,6 +49,7 @@ extension StepMemory: LatentGradients {
 
     func mayHaveGradient(_ latent: Int) -> Bool {
         if let starts = auxiliary?.groups.starts, starts[latent + 1] > starts[latent] { return true }
+        if let starts = pull?.groups.starts, starts[latent + 1] > starts[latent] { return true }
         return groups[latent + 1] > groups[latent]
     }
 

@@ -11,6 +11,7 @@ struct RunningMetrics: Equatable {
     var loss = 0.0
     var sparsityLoss = 0.0
     var auxLoss = 0.0
+    var pullLoss = 0.0
     var variance = 0.0
     var l0 = 0.0
     var seconds = 0.0
@@ -49,6 +50,7 @@ struct RunningMetrics: Equatable {
         loss += step.loss
         sparsityLoss += step.sparsityLoss
         auxLoss += step.auxLoss
+        pullLoss += step.pullLoss
         variance += step.variance
         l0 += step.l0
         seconds += step.seconds
@@ -60,7 +62,9 @@ struct RunningMetrics: Equatable {
         let count = Double(max(pendingSteps, 1))
         (means.loss, means.variance, means.l0) = (loss / count, variance / count, l0 / count)
         (means.sparsityLoss, means.auxLoss) = (sparsityLoss / count, auxLoss / count)
+        means.pullLoss = pullLoss / count
         means.seconds = seconds
+        pullLoss = 0
         (pendingSteps, loss, sparsityLoss, auxLoss, variance, l0, seconds) = (0, 0, 0, 0, 0, 0, 0)
         return means
     }

@@ -25,6 +25,9 @@ final class StepMemory: @unchecked Sendable {
     /// What multiplies the squares of the auxiliary loss.
     var auxiliaryWeight: Float = 0
     var normPull: NormPull?
+    private var sparePull: PullMemory?
+    /// In a step with a pull towards other codes.
+    private(set) var pull: PullMemory?
 
     /// - Parameters:
     ///   - active: latents a token that there is room for to begin with.
@@ -66,7 +69,7 @@ final class StepMemory: @unchecked Sendable {
     /// Makes ready for a step on `count` tokens, at most `capacity`.
     func begin(_ count: Int) {
         rows = count
-        auxiliary = nil
+        (auxiliary, pull) = (nil, nil)
         for block in codes { block.clear() }
     }
 
@@ -83,7 +86,14 @@ final class StepMemory: @unchecked Sendable {
         return taken
     }
 
-    /// Groups the active latents of all tokens by latent, and those of the auxiliary loss.
+    /// Memory for a pull, made when it is first needed.
+    func takePull(active: Int) throws {
+        let taken =
+            try sparePull ?? PullMemory(capacity: capacity, dSAE: dSAE, active: max(1, active), blockRows: blockRows)
+        (sparePull, pull) = (taken, taken)
+    }
+
+    /// Groups the active latents of all tokens by latent, and those of the auxiliary loss and of a pull.
     func group() throws {
         let scale = Float(2 / Double(rows))
         try latents.group(codes[..<blocks], blockRows: blockRows, valueScale: scale)
@@ -91,6 +101,7 @@ final class StepMemory: @unchecked Sendable {
             try auxiliary.groups.group(
                 auxiliary.codes[..<blocks], blockRows: blockRows, valueScale: auxiliaryWeight * scale)
         }
+        if let pull { try pull.groups.group(pull.codes[..<blocks], blockRows: blockRows, valueScale: 0) }
     }
 }
 

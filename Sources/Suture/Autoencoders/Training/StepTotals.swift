@@ -3,14 +3,15 @@
 /// Sums over one block of tokens, in float64.
 struct BlockSums {
     /// Squares of errors, inputs, activations and slopes; active latents; what the activation adds to the
-    /// loss; squares of errors and activations in the auxiliary loss; then two vectors.
+    /// loss; squares of errors and activations in the auxiliary loss; squares of distances from the codes of
+    /// another model; then two vectors.
     let pointer: UnsafeMutablePointer<Double>
     let dIn: Int
 
-    static func width(_ dIn: Int) -> Int { 8 + 2 * dIn }
+    static func width(_ dIn: Int) -> Int { 9 + 2 * dIn }
 
-    var input: UnsafeMutablePointer<Double> { pointer + 8 }
-    var error: UnsafeMutablePointer<Double> { pointer + 8 + dIn }
+    var input: UnsafeMutablePointer<Double> { pointer + 9 }
+    var error: UnsafeMutablePointer<Double> { pointer + 9 + dIn }
 
     func clear() { pointer.update(repeating: 0, count: Self.width(dIn)) }
 }
@@ -28,6 +29,8 @@ struct StepTotals {
     let auxiliaryWeight: Double
     var auxiliarySquares = 0.0
     var auxiliaryValueSquares = 0.0
+    /// Squares of distances from the codes of another model.
+    var pullSquares = 0.0
     /// Mean over tokens of |x - mean|².
     var variance = 0.0
     /// (d_in): x_hat - x, summed over tokens.
@@ -48,6 +51,7 @@ struct StepTotals {
             penalty += part.pointer[5]
             auxiliarySquares += part.pointer[6]
             auxiliaryValueSquares += part.pointer[7]
+            pullSquares += part.pointer[8]
             for i in 0..<memory.dIn {
                 input[i] += part.input[i]
                 error[i] += part.error[i]

@@ -42,8 +42,11 @@ extension Trainer {
     ///
     /// - Throws: `SutureError.invalidArgument` naming the first row in order with a NaN or infinity;
     ///   `SutureError.numerical` where the weights have diverged.
-    func forward(_ tokens: TokenRows, _ order: [Int], memory: StepMemory, pulse: Pulse) throws -> StepTotals {
+    func forward(
+        _ tokens: TokenRows, _ order: [Int], memory: StepMemory, pull: CodePull? = nil, pulse: Pulse
+    ) throws -> StepTotals {
         memory.begin(order.count)
+        if let pull { try memory.takePull(active: pull.codes.width) }
         activation.begin(rows: order.count, steps: steps)
         let encoder = encoderRows
         let dead = try deadLatents(encoder)
@@ -55,7 +58,8 @@ extension Trainer {
         }
         let pass = ForwardPass(
             memory: memory, tokens: tokens, order: order, weights: weights, encoder: encoder, norms: norms,
-            largest: encoderCopy.largestPreActivation(), activation: activation, dead: dead, pulse: pulse)
+            largest: encoderCopy.largestPreActivation(), activation: activation, dead: dead, codePull: pull,
+            pulse: pulse)
         let shared = Unchecked(pass)
         func forBlocks(_ body: @escaping @Sendable (_ pass: ForwardPass, _ block: Int) throws -> Void) throws {
             try parallelFor(memory.blocks, progress: pulse.repeated) { try body(shared.value, $0) }

@@ -7,7 +7,7 @@ public struct TrainingGradients: Sendable {
     public let layout: GradientLayout
     public let metrics: TrainingMetrics
     /// What the gradients are of, so all its terms.
-    public var loss: Double { metrics.loss + metrics.sparsityLoss + metrics.auxLoss }
+    public var loss: Double { metrics.loss + metrics.sparsityLoss + metrics.auxLoss + metrics.pullLoss }
 }
 
 /// A step in two halves, for gradients that are reduced over several processes in between.
@@ -19,10 +19,10 @@ extension Trainer {
     /// The gradients of the loss on the rows of `x` (N, d_in), without a step.
     ///
     /// - Throws: as `step`.
-    public func gradients(_ x: MatrixView) throws -> TrainingGradients {
+    public func gradients(_ x: MatrixView, like codes: SparseCodes? = nil) throws -> TrainingGradients {
         let layout = gradientLayout
         var metrics = TrainingMetrics()
-        let flat = try FloatMatrix(rows: 1, cols: layout.count) { metrics = try gradients(x, into: $0) }
+        let flat = try FloatMatrix(rows: 1, cols: layout.count) { metrics = try gradients(x, like: codes, into: $0) }
         return TrainingGradients(flat: flat, layout: layout, metrics: metrics)
     }
 
@@ -30,12 +30,15 @@ extension Trainer {
     /// `gradientLayout.count` elements. They are those of the mean over these tokens and of the weights
     /// as they are: neither clipped nor projected.
     ///
-    /// - Parameter firings: (d_sae), gets the tokens on which each latent was active.
+    /// - Parameters:
+    ///   - codes: of these rows in the other model, with `TrainingOptions.pull`.
+    ///   - firings: (d_sae), gets the tokens on which each latent was active.
     /// - Returns: the batch's `loss`, `variance` and `l0`; the rest as the last step left it.
     /// - Throws: as `step`; `SutureError.invalidArgument` if the options take something from the
     ///   activations at the first step (`decoderBiasStart`, `normalizeActivations`) and it is not done.
     public func gradients(
-        _ x: MatrixView, into target: UnsafeMutablePointer<Float>, firings: UnsafeMutablePointer<Int64>? = nil,
+        _ x: MatrixView, like codes: SparseCodes? = nil, into target: UnsafeMutablePointer<Float>,
+        firings: UnsafeMutablePointer<Int64>? = nil,
         progress: Progress = .none
     ) throws -> TrainingMetrics {
         try exclusively {
@@ -44,7 +47,8 @@ extension Trainer {
             try requireStart()
             let pulse = Pulse(progress, total: rows.count)
             let memory = try memory(for: rows.count)
-            let totals = try forward(rows, Array(0..<rows.count), memory: memory, pulse: pulse)
+            let pull = try codePull(codes, rows: rows.count)
+            let totals = try forward(rows, Array(0..<rows.count), memory: memory, pull: pull, pulse: pulse)
             try memory.group()
             try write(memory, decoderBias: decoderBiasGradient(memory, totals, pulse: pulse), to: target, pulse: pulse)
             if let firings {
@@ -52,6 +56,7 @@ extension Trainer {
             }
             var metrics = self.metrics
             metrics.take(totals, tokens: rows.count)
+            metrics.pullLoss = Double(pull?.weight ?? 0) * totals.pullSquares / Double(rows.count)
             metrics.seconds = Double(Pulse.nanoseconds() - begun) * 1e-9
             return metrics
         }
@@ -116,7 +121,7 @@ extension Trainer {
             running.count(flops(tokens: count, active: active))
             var metrics = self.metrics
             (metrics.loss, metrics.variance, metrics.l0) = (.nan, .nan, .nan)
-            (metrics.sparsityLoss, metrics.auxLoss) = (.nan, .nan)
+            (metrics.sparsityLoss, metrics.auxLoss, metrics.pullLoss) = (.nan, .nan, .nan)
             metrics.seconds = Double(Pulse.nanoseconds() - begun) * 1e-9
             return metrics
         }

@@ -13,20 +13,24 @@ extension Trainer {
     /// - Returns: means over the steps of this call, and of earlier calls that ended in an error after
     ///   them; `dead` and `learningRate` as they are at the end.
     /// - Throws: as `step`; steps before the failing one stand.
-    public func run(_ shards: [MatrixView], tokens count: Int, progress: Progress = .none) throws -> TrainingMetrics {
-        try Trainer.run([self], shards, tokens: count, progress: progress).first ?? TrainingMetrics()
+    public func run(
+        _ shards: [MatrixView], like other: OtherModel? = nil, tokens count: Int, progress: Progress = .none
+    ) throws -> TrainingMetrics {
+        try Trainer.run([self], shards, like: other, tokens: count, progress: progress).first ?? TrainingMetrics()
     }
 
     /// The same for several trainers on one stream: each batch is read once, and all take a step on it.
     /// They end with the bits that each would have by itself.
     ///
-    /// - Parameter taking: false leaves the steps of this call to the means of the next one.
+    /// - Parameters:
+    ///   - other: what the trainers whose options have a pull are pulled towards.
+    ///   - taking: false leaves the steps of this call to the means of the next one.
     /// - Throws: `SutureError.invalidArgument` also where the trainers differ in d_in, batch size, seed,
     ///   or where they are in the rows. A cancel waits until all have taken the step; after another
     ///   error, the trainers before the failing one have taken it.
     public static func run(
-        _ trainers: [Trainer], _ shards: [MatrixView], tokens count: Int, taking: Bool = true,
-        progress: Progress = .none
+        _ trainers: [Trainer], _ shards: [MatrixView], like other: OtherModel? = nil, tokens count: Int,
+        taking: Bool = true, progress: Progress = .none
     ) throws -> [TrainingMetrics] {
         guard let first = trainers.first else {
             throw SutureError.invalidArgument("there are 0 trainers, expected at least 1")
@@ -43,6 +47,8 @@ extension Trainer {
             let (total, overflow) = stepCount.multipliedReportingOverflow(by: batchSize)
             guard !overflow else { throw SutureError.invalidArgument("tokens is \(count), more than can be counted") }
             try requireAgreement(trainers)
+            let source = try other.map { try OtherRows($0, rows: rows.count, batch: batchSize) }
+            if source == nil { for trainer in trainers { _ = try trainer.codePull(nil, rows: batchSize) } }
             var order = try begin(trainers, on: rows)
             let shared = trainers.count > 1 ? try SharedBatch(rows: batchSize, dIn: first.dIn) : nil
             let pulse = Pulse(progress, total: total)
@@ -52,10 +58,13 @@ extension Trainer {
             for index in 0..<stepCount {
                 pulse.base = index * batchSize
                 let drawn = order.next(batchSize)
-                let source = try shared.map { try $0.read(rows, drawn) }
+                let batch = try shared.map { try $0.read(rows, drawn) }
+                let codes = try source?.codes(drawn)
                 last = try trainers.map { trainer in
+                    let pull = try trainer.codePull(
+                        codes, rows: batchSize, operations: source?.operations(tokens: batchSize) ?? 0)
                     let metrics = try trainer.step(
-                        source ?? rows, source == nil ? drawn : Array(0..<batchSize), pulse: pulse)
+                        batch ?? rows, batch == nil ? drawn : Array(0..<batchSize), pull: pull, pulse: pulse)
                     trainer.order = order
                     trainer.running.keep(metrics)
                     return metrics
@@ -135,6 +144,37 @@ extension Trainer {
     }
 }
 
+/// The model that codes come from: its SAE, and its rows, row i of which goes with row i of those that are
+/// trained on.
+public struct OtherModel {
+    let sae: SAE
+    let shards: [MatrixView]
+
+    public init(_ sae: SAE, _ shards: [MatrixView]) { (self.sae, self.shards) = (sae, shards) }
+}
+
+/// Its codes, batch by batch.
+private struct OtherRows {
+    private let sae: SAE
+    private let rows: TokenRows
+    private let batch: SharedBatch
+
+    /// - Throws: `SutureError.invalidArgument` for another number of rows than is trained on.
+    init(_ other: OtherModel, rows count: Int, batch size: Int) throws {
+        sae = other.sae
+        rows = try TokenRows(other.shards, dIn: sae.dIn) { "like_shards[\($0)]" }
+        guard rows.count == count else {
+            throw SutureError.invalidArgument("like_shards have \(rows.count) rows, expected \(count) as shards")
+        }
+        batch = try SharedBatch(rows: size, dIn: sae.dIn)
+    }
+
+    func codes(_ order: [Int]) throws -> SparseCodes { try sae.encode(batch.view(rows, order)) }
+
+    /// Of their codes, as a dense encoder takes them.
+    func operations(tokens: Int) -> Double { 2 * Double(sae.dIn) * Double(sae.dSAE) * Double(tokens) }
+}
+
 /// The rows of one batch as float32, for several trainers.
 private struct SharedBatch {
     private let memory: Buffer<Float>
@@ -150,6 +190,10 @@ private struct SharedBatch {
 
     /// - Throws: `SutureError.invalidArgument` naming an element that is not finite.
     func read(_ source: TokenRows, _ order: [Int]) throws -> TokenRows {
+        try TokenRows([view(source, order)], dIn: dIn) { _ in "the batch" }
+    }
+
+    func view(_ source: TokenRows, _ order: [Int]) throws -> MatrixView {
         let piece = 256
         let shared = Unchecked((source, memory.pointer, dIn, rows))
         try parallelFor((rows + piece - 1) / piece) { index in
@@ -161,9 +205,8 @@ private struct SharedBatch {
                 guard bad == dIn else { throw source.nonFinite(order[row], column: bad, value: place[bad]) }
             }
         }
-        let view = MatrixView(
+        return MatrixView(
             base: UnsafeRawPointer(memory.pointer), rows: rows, cols: dIn, rowStride: dIn, type: .float32, owner: memory
         )
-        return try TokenRows([view], dIn: dIn) { _ in "the batch" }
     }
 }

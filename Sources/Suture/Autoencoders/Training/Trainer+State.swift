@@ -52,6 +52,7 @@ extension Trainer {
                 .object([
                     ("pending_steps", .integer(Int64(running.pendingSteps))), ("loss", .number(running.loss)),
                     ("sparsity_loss", .number(running.sparsityLoss)), ("aux_loss", .number(running.auxLoss)),
+                    ("pull_loss", .number(running.pullLoss)),
                     ("variance", .number(running.variance)), ("l0", .number(running.l0)),
                     ("seconds", .number(running.seconds)), ("average_loss", .number(running.averageLoss)),
                     ("average_variance", .number(running.averageVariance)), ("flops", .number(running.flops)),
@@ -110,6 +111,8 @@ extension Trainer {
         running.loss = try number("loss")
         running.sparsityLoss = try number("sparsity_loss")
         running.auxLoss = try number("aux_loss")
+        // Checkpoints from before there was a pull have none.
+        running.pullLoss = state["metrics"]?["pull_loss"]?.double ?? 0
         running.variance = try number("variance")
         running.l0 = try number("l0")
         running.seconds = try number("seconds")

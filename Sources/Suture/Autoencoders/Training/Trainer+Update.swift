@@ -61,6 +61,10 @@ extension StepMemory {
             sk_gather_sum(input, dIn, entries.tokens + first, entries.slopes + first, count, encoder, dIn)
             sk_gather_sum(auxiliary.error, dIn, entries.tokens + first, entries.values + first, count, decoder, dIn)
         }
+        if let entries = pull?.groups {
+            let (first, count) = (entries.starts[latent], entries.starts[latent + 1] - entries.starts[latent])
+            sk_gather_sum(input, dIn, entries.tokens + first, entries.slopes + first, count, encoder, dIn)
+        }
         if let pull = normPull, pull.coefficient > 0, pull.norms[latent] > 0 {
             var sum = 0.0
             for entry in first..<first + count { sum += Double(groupedValues[entry]) }
@@ -75,6 +79,7 @@ extension StepMemory {
         var sum = 0.0
         for entry in groups[latent]..<groups[latent + 1] { sum += Double(groupedSlopes[entry]) }
         if let auxiliary { sum += auxiliary.groups.sumOfSlopes(latent) }
+        if let pull { sum += pull.groups.sumOfSlopes(latent) }
         return Float(sum)
     }
 }

@@ -173,15 +173,19 @@ public final class Trainer {
 
     /// One step on exactly the rows of `x` (N, d_in), N >= 1, of any element type.
     ///
+    /// - Parameter codes: of these rows in the other model, with `TrainingOptions.pull`.
     /// - Throws: `SutureError.invalidArgument` for a wrong shape or an element that is not finite;
     ///   `.numerical` where the loss or a gradient is not; `.cancelled`. The trainer is then as before
     ///   the step; only a cancel that comes while the weights change lets the step be finished, and
     ///   `steps` tells.
-    public func step(_ x: MatrixView, progress: Progress = .none) throws -> TrainingMetrics {
+    public func step(_ x: MatrixView, like codes: SparseCodes? = nil, progress: Progress = .none) throws
+        -> TrainingMetrics
+    {
         try exclusively {
             let rows = try batchRows(x)
+            let pull = try codePull(codes, rows: rows.count)
             let pulse = Pulse(progress, total: rows.count)
-            let metrics = try step(rows, Array(0..<rows.count), pulse: pulse)
+            let metrics = try step(rows, Array(0..<rows.count), pull: pull, pulse: pulse)
             try pulse.endUpdate()
             return metrics
         }
@@ -211,18 +215,22 @@ public final class Trainer {
     }
 
     /// One step, whole or not at all.
-    func step(_ rows: TokenRows, _ batch: [Int], pulse: Pulse) throws -> TrainingMetrics {
+    func step(_ rows: TokenRows, _ batch: [Int], pull: CodePull? = nil, pulse: Pulse) throws -> TrainingMetrics {
         let begun = Pulse.nanoseconds()
         try startIfNeeded(rows, pulse: pulse)
         let memory = try memory(for: batch.count)
-        let totals = try forward(rows, batch, memory: memory, pulse: pulse)
+        let totals = try forward(rows, batch, memory: memory, pull: pull, pulse: pulse)
         try memory.group()
         try finish(memory, decoderBiasGradient: decoderBiasGradient(memory, totals, pulse: pulse), pulse: pulse)
         activation.finish()
         var metrics = metrics
         metrics.take(totals, tokens: batch.count)
         metrics.seconds = Double(Pulse.nanoseconds() - begun) * 1e-9
-        running.count(&metrics, flops: flops(tokens: batch.count, active: totals.active))
+        metrics.pullLoss = Double(pull?.weight ?? 0) * totals.pullSquares / Double(batch.count)
+        var operations = flops(tokens: batch.count, active: totals.active)
+        operations.dense += pull?.operations ?? 0
+        operations.executed += pull?.operations ?? 0
+        running.count(&metrics, flops: operations)
         return metrics
     }
 
@@ -271,6 +279,33 @@ public final class Trainer {
             throw SutureError.invalidArgument("x has \(x.rows) rows, expected at most \(Trainer.rowLimit) in one step")
         }
         return try TokenRows([x], dIn: dIn) { _ in "x" }
+    }
+
+    /// A pull towards `codes`, if the options have one.
+    ///
+    /// - Throws: `SutureError.invalidArgument` where one is there without the other, or for codes of other
+    ///   rows or latents.
+    func codePull(_ codes: SparseCodes?, rows: Int, operations: Double = 0) throws -> CodePull? {
+        guard let weight = options.pull else {
+            guard codes == nil else {
+                throw SutureError.invalidArgument(
+                    "codes of another model are given, expected none for training without a pull")
+            }
+            return nil
+        }
+        guard let codes else {
+            throw SutureError.invalidArgument(
+                "pull is \(weight), expected codes of another model for each batch to pull towards")
+        }
+        guard codes.dSAE == dSAE else {
+            throw SutureError.invalidArgument("codes has d_sae = \(codes.dSAE), expected \(dSAE)")
+        }
+        guard codes.rows == rows else {
+            throw SutureError.invalidArgument("codes has \(codes.rows) rows, expected \(rows) as the batch")
+        }
+        return CodePull(
+            codes: codes, weight: Float(weight), scales: startScales.map { UnsafePointer($0.pointer) },
+            operations: operations)
     }
 
     func exclusively<Result>(_ body: () throws -> Result) throws -> Result {

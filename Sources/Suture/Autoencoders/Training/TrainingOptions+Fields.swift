@@ -68,7 +68,7 @@ extension TrainingOptions {
             .optionalNumber("l0_coefficient", \.l0Coefficient), .optionalNumber("l1_coefficient", \.l1Coefficient),
             .optionalNumber("bandwidth", \.bandwidth), .whole("sparsity_warm_up_steps", \.sparsityWarmUpSteps),
             .optionalNumber("aux_loss_coefficient", \.auxLossCoefficient), .optionalWhole("aux_k", \.auxK),
-            .whole("dead_feature_window", \.deadFeatureWindow), .bits("seed", \.seed),
+            .whole("dead_feature_window", \.deadFeatureWindow), .optionalNumber("pull", \.pull), .bits("seed", \.seed),
         ]
     }
 
@@ -81,7 +81,9 @@ extension TrainingOptions {
         self.init()
         guard case .object(let members) = json else { throw SutureError.format("\(name) has no settings of training") }
         for field in Self.fields {
-            guard let value = json?[field.name], field.write(&self, value) else {
+            // Checkpoints from before there was a pull.
+            let value = json?[field.name] ?? (field.name == "pull" ? .null : nil)
+            guard let value, field.write(&self, value) else {
                 throw SutureError.format("\(name): the setting \(field.name) is missing or of another kind")
             }
         }

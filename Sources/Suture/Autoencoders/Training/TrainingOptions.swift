@@ -46,6 +46,8 @@ public struct TrainingOptions: Sendable, Equatable {
     public var auxK: Int?
     /// Latents that have not fired for so many tokens are dead.
     public var deadFeatureWindow = 1_000_000
+    /// Weight of the pull towards codes of another model (`CodePull`); nil: without.
+    public var pull: Double?
     /// Order of the tokens.
     public var seed: UInt64 = 0
 
@@ -63,6 +65,14 @@ public struct TrainingOptions: Sendable, Equatable {
         }
         if let norm = maxGradientNorm, !(norm >= 1e-20 && norm <= 1e20) {
             throw SutureError.invalidArgument("max_grad_norm is \(norm), expected a number from 1e-20 to 1e20")
+        }
+        if let pull, !(pull > 0 && pull <= 1e6) {
+            throw SutureError.invalidArgument("pull is \(pull), expected a number above 0, to 1e6")
+        }
+        if pull != nil, normalizeActivations != .none {
+            throw SutureError.invalidArgument(
+                "pull is given with normalize_activations \(normalizeActivations.name), expected none: codes of another "
+                    + "model are not scaled")
         }
         try validateSparsity()
         guard batchSize >= 1, batchSize <= Trainer.rowLimit else {
@@ -84,6 +94,8 @@ public struct TrainingMetrics: Sendable, Equatable {
     public var sparsityLoss = 0.0
     /// The auxiliary loss of dead latents, times its coefficient.
     public var auxLoss = 0.0
+    /// The squared distance from the codes of another model, mean over tokens, times the weight of the pull.
+    public var pullLoss = 0.0
     /// Mean over tokens of |x - mean of the batch|².
     public var variance = 0.0
     /// Mean active latents a token.
