@@ -1068,6 +1068,33 @@ suture_status suture_carry_finish(suture_carry *carry, const suture_site *site,
 /// Releases what was being carried. NULL is fine.
 void suture_carry_destroy(suture_carry *carry);
 
+/// Carries a probe of model A to model B by moments of paired rows: its logits on A's rows
+/// regressed on B's, by ridge regression, with the mean over the pairs as it is. The same as the
+/// probe composed with the ridge map from B to A of the same ridge. ridge is relative to the mean
+/// variance of B's coordinates, above 0 to 1e12; 0: that of the least generalised cross-validation
+/// error of the logits, each output's as a share of its variance.
+///
+/// site (NULL for none) is where B's rows come from, for the metadata. used_ridge gets the ridge,
+/// r_squared (outputs) the share of the variance of each output's logits that B's rows predict, by
+/// generalised cross-validation, NaN where an output does not vary or rows are too few; each may be
+/// NULL. *out is the caller's, to be released with suture_probe_destroy(); neither moments nor
+/// probe changes. The same moments give the same bits for any number of threads.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for another width, fewer than two tokens, a ridge out of
+/// range, or a side that is the same in all tokens; SUTURE_ERROR_NUMERICAL if no logits vary, or
+/// for weights beyond float32; SUTURE_ERROR_CANCELLED; SUTURE_ERROR_OUT_OF_MEMORY. On an error
+/// nothing is written.
+suture_status suture_moments_carry_probe(const suture_moments *moments, const suture_probe *probe,
+    double ridge, const suture_site *site, const suture_progress *progress, suture_probe **out,
+    double *used_ridge, double *r_squared);
+
+/// Which pairs of rows are held out when something is carried: writes 1 or 0 for each of `count`
+/// pairs that come after `first` others. One block of 64 in 16 is.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT if first or count is negative, or their sum no number of
+/// rows.
+suture_status suture_carry_held_out(int64_t first, int64_t count, uint8_t *out);
+
 // -------------------------------------------------------------------------------------------------
 // Latents of a SAE
 // -------------------------------------------------------------------------------------------------

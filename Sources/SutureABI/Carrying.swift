@@ -122,3 +122,54 @@ public func suture_carry_finish(
 /// Releases what was being carried. NULL is fine.
 @c
 public func suture_carry_destroy(_ carry: UnsafeMutablePointer<suture_carry>?) { destroyHandle(carry) }
+
+/// Carries a probe of model A to model B by moments of paired rows: its logits on A's rows regressed on B's, by
+/// ridge regression, with the mean over the pairs as it is. The same as the probe composed with the ridge map from
+/// B to A of the same ridge. ridge is relative to the mean variance of B's coordinates, above 0 to 1e12; 0: that of
+/// the least generalised cross-validation error of the logits, each output's as a share of its variance.
+///
+/// site (NULL for none) is where B's rows come from, for the metadata. used_ridge gets the ridge, r_squared
+/// (outputs) the share of the variance of each output's logits that B's rows predict, by generalised
+/// cross-validation, NaN where an output does not vary or rows are too few; each may be NULL. *out is the
+/// caller's, to be released with suture_probe_destroy(); neither moments nor probe changes. The same moments give
+/// the same bits for any number of threads.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for another width, fewer than two tokens, a ridge out of range, or a side
+/// that is the same in all tokens; SUTURE_ERROR_NUMERICAL if no logits vary, or for weights beyond float32;
+/// SUTURE_ERROR_CANCELLED; SUTURE_ERROR_OUT_OF_MEMORY. On an error nothing is written.
+@c
+public func suture_moments_carry_probe(
+    _ moments: UnsafePointer<suture_moments>?, _ probe: UnsafePointer<suture_probe>?, _ ridge: Double,
+    _ site: UnsafePointer<suture_site>?, _ progress: UnsafePointer<suture_progress>?,
+    _ out: UnsafeMutablePointer<UnsafeMutablePointer<suture_probe>?>?, _ used_ridge: UnsafeMutablePointer<Double>?,
+    _ r_squared: UnsafeMutablePointer<Double>?
+) -> suture_status {
+    boundary {
+        let moments = try SutureABI.moments(moments).moments
+        let probe = try SutureABI.probe(probe).probe
+        let site = try optionalSite(site, "site")
+        let out = try required(out, "out")
+        let found = try probe.carried(
+            by: moments, ridge: ridge == 0 ? nil : ridge, site: site, progress: SutureABI.progress(progress))
+        if let used_ridge { used_ridge.pointee = found.report.ridge }
+        if let r_squared { write(found.report.rSquared, to: r_squared) }
+        out.pointee = makeHandle(ProbeBox(found.probe), as: suture_probe.self)
+    }
+}
+
+/// Which pairs of rows are held out when something is carried: writes 1 or 0 for each of `count` pairs that come
+/// after `first` others. One block of 64 in 16 is.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT if first or count is negative, or their sum no number of rows.
+@c
+public func suture_carry_held_out(
+    _ first: Int64, _ count: Int64, _ out: UnsafeMutablePointer<UInt8>?
+) -> suture_status {
+    boundary {
+        for (name, value) in [("first", first), ("count", count)] where value < 0 || value > 1 << 53 {
+            throw SutureError.invalidArgument("\(name) is \(value), expected 0 to 2^53")
+        }
+        let out = try required(out, "out")
+        for row in 0..<Int(count) { out[row] = Carry.isHeldOut(Int(first) + row) ? 1 : 0 }
+    }
+}

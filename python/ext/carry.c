@@ -92,6 +92,58 @@ static PyObject *finish(PyObject *self, PyObject *args) {
         (long long)report.unpredicted, "ridge", report.ridge, "seconds", report.seconds);
 }
 
+// carry_probe(moments, probe, outputs, ridge, site, r_squared, progress): (Probe, ridge)
+static PyObject *carry_probe(PyObject *module, PyObject *args) {
+    core_state *state = core_state_of(module);
+    PyObject *moments, *probe, *place, *object, *progress;
+    long long outputs;
+    double ridge, used = 0;
+    suture_site storage;
+    const suture_site *site;
+    if (!PyArg_ParseTuple(
+            args, "O!O!LdOOO", state->moments, &moments, state->probe, &probe, &outputs, &ridge, &place, &object,
+            &progress) ||
+        core_optional_site(place, &storage, &site) < 0) {
+        return NULL;
+    }
+    Py_buffer r_squared;
+    if (core_writable_array(object, "r_squared", 'd', outputs, &r_squared) < 0) return NULL;
+    suture_probe *handle = NULL;
+    int failed = -1;
+    if (core_read(moments) == 0) {
+        if (core_read(probe) == 0) {
+            core_call call;
+            core_call_begin(&call, state, progress);
+            suture_status status = suture_moments_carry_probe(
+                ((core_object *)moments)->handle, ((core_object *)probe)->handle, ridge, site, &call.progress,
+                &handle, &used, r_squared.buf);
+            failed = core_call_end(&call, status);
+            core_done_reading(probe);
+        }
+        core_done_reading(moments);
+    }
+    core_array_release(&r_squared);
+    PyObject *made = failed ? NULL : core_object_new(state->probe, handle);
+    if (!made) {
+        suture_probe_destroy(handle);
+        return NULL;
+    }
+    return Py_BuildValue("(Nd)", made, used);
+}
+
+static PyObject *held_out(PyObject *module, PyObject *args) {
+    core_state *state = core_state_of(module);
+    long long first, count;
+    if (!PyArg_ParseTuple(args, "LL", &first, &count)) return NULL;
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, count < 0 ? 0 : (Py_ssize_t)count);
+    if (!bytes) return NULL;
+    suture_status status = suture_carry_held_out(first, count, (uint8_t *)PyBytes_AsString(bytes));
+    if (status == SUTURE_OK) return bytes;
+    Py_DECREF(bytes);
+    core_raise(state, status);
+    return NULL;
+}
+
 static void dealloc(PyObject *self) {
     suture_carry_destroy(handle_of(self));
     core_object_free(self);
@@ -121,6 +173,9 @@ static PyType_Spec spec = {
 
 static PyMethodDef functions[] = {
     {"carry_create", create, METH_VARARGS, "carry_create(sae, d_b, ridge, sample, rounds, skip_decoder)."},
+    {"carry_probe", carry_probe, METH_VARARGS,
+     "carry_probe(moments, probe, outputs, ridge, site, r_squared, progress): (Probe, ridge)."},
+    {"carry_held_out", held_out, METH_VARARGS, "carry_held_out(first, count): bytes, 1 for each pair held out."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -22,7 +22,7 @@ from ._inputs import width
 from ._train_options import TrainOptions
 from .activations import Activations, check_paired
 from .alignment import align
-from .carrying import CarryReport, carry
+from .carrying import CarryReport, ProbeCarryReport, carry
 from .codes import SparseCodes
 from .correspondence import Fidelity, FidelitySummary, Quartiles, fidelity
 from .evaluation import Evaluation
@@ -64,6 +64,7 @@ __all__ = [
     "Objective",
     "Pairing",
     "Probe",
+    "ProbeCarryReport",
     "ProbeReport",
     "Quartiles",
     "RefitReport",

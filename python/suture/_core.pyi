@@ -325,6 +325,17 @@ class Carry:
 def carry_create(
     sae: SAE, d_b: int, ridge: float, sample: int, rounds: int, skip_decoder: bool, /
 ) -> Carry: ...
+def carry_probe(
+    moments: Moments,
+    probe: Probe,
+    outputs: int,
+    ridge: float,
+    site: _Site | None,
+    r_squared: _Float64,
+    progress: _Report,
+    /,
+) -> tuple[Probe, float]: ...
+def carry_held_out(first: int, count: int, /) -> bytes: ...
 
 @final
 class Attribution:

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Carrying a SAE to another model by paired rows, so that its features stay themselves."""
+"""Carrying a SAE or a probe to another model by paired rows, so that each stays what it is."""
 
 from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _core
 from ._arguments import instance, integer, named, real
+from ._carry_linear import ProbeCarryReport, carry_probe
 from ._coded import paired_parts
 from ._counting import common_pairs
 from ._inputs import Acts, Stream
@@ -20,13 +21,14 @@ from ._progress import Meter, Progress
 from ._sae_settings import flag
 from .correspondence import Fidelity
 from .moments import check_tokens
+from .probe import Probe
 from .refit import RefitReport, refit_decoder
 from .reports import SutureWarning
 from .rows import Rows, as_rows
 from .sae import SAE
 from .site import Site, named_site
 
-__all__ = ["CarryReport", "carry"]
+__all__ = ["CarryReport", "ProbeCarryReport", "carry"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class CarryReport:
         return f"{self.rows} pairs, ridge {self.ridge:.2g}{left}; {self.fidelity.summary()}"
 
 
+@overload
 def carry(
     sae: SAE,
     acts_a: Acts,
@@ -77,17 +80,50 @@ def carry(
     sample: int = 65_536,
     refit: bool = True,
     progress: Progress = True,
-) -> tuple[SAE, CarryReport]:
-    """Carry a SAE to another model by pairs of rows, such that its latents stay what they are.
+) -> tuple[SAE, CarryReport]: ...
+@overload
+def carry(
+    sae: Probe,
+    acts_a: Acts,
+    acts_b: Acts,
+    *,
+    pairs: Pairs = None,
+    rows: Any = None,
+    site: Site | str | None = None,
+    ridge: float | None = None,
+    progress: Progress = True,
+) -> tuple[Probe, ProbeCarryReport]: ...
+def carry(
+    sae: SAE | Probe,
+    acts_a: Acts,
+    acts_b: Acts,
+    *,
+    pairs: Pairs = None,
+    rows: Any = None,
+    site: Site | str | None = None,
+    rounds: int = 2,
+    ridge: float | None = None,
+    sample: int = 65_536,
+    refit: bool = True,
+    progress: Progress = True,
+) -> tuple[SAE | Probe, CarryReport | ProbeCarryReport]:
+    """Carry a SAE or a probe to another model by pairs of rows, such that its latents or classes
+    stay what they are.
 
     A stitch composes (`Stitch.transfer`, arXiv 2506.06609, eq. 6), and what it loses of a row all
     latents lose. Here the codes of A are regressed on the rows of B, latent by latent, and each
     predictor gets a gain and a threshold such that it fires as often as in A. No stitch is needed;
     any two models whose rows can be paired will do, or two layers of one.
 
+    Of a probe, its logits on A's rows are regressed on B's, from moments alone, with the mean of
+    the logits as it is. This is what `Stitch.transfer` (eq. 7) makes of it by the stitch of
+    `Stitch.fit(method="ridge")` on the same pairs, but for the ridge, which is chosen for the
+    logits. The joint stitch is another map, and its probe another probe. No labels are needed. A
+    regression is no more certain than B's rows allow: logits are nearer to their mean than in A.
+
     Args:
-        sae: a SAE of the model of `acts_a`, of any architecture and normalisation. A normalisation
-            of each token stays behind: the result has none.
+        sae: a SAE of the model of `acts_a`, of any architecture and normalisation, or a
+            `suture.Probe` of it. A normalisation of each token stays behind: the result has none.
         acts_a: (N, d_in) rows of its model.
         acts_b: (N, d_b) rows of the other model on the same text.
         pairs: (rows_a, rows_b) as from `suture.align`: which rows belong together; None: row i of
@@ -95,21 +131,23 @@ def carry(
         rows: which rows count, a `suture.Rows` or a mask (N,), with `pairs` (P,); by default pairs
             with a row of enormous norm do not.
         site: where `acts_b` come from, a `suture.Site` or the name of a stream, for the metadata.
-        rounds: so many times, 0 to 100, the regression is repeated on what B's codes still lack of
-            A's: correlations rise by a tenth; more than two or three fit the sample.
+        rounds: of a SAE: so many times, 0 to 100, the regression is repeated on what B's codes
+            still lack of A's: correlations rise by a tenth; more than two or three fit the sample.
         ridge: of the regression, above 0, relative to the mean variance of B's coordinates; None:
             by generalised cross-validation.
-        sample: so many pairs, taken evenly, are kept for calibration and rounds; 4 d_b bytes each.
-        refit: whether the decoder is fitted to the codes that the SAE has in B, on `acts_b`
+        sample: of a SAE: so many pairs, taken evenly, are kept for calibration and rounds; 4 d_b
+            bytes each.
+        refit: of a SAE: whether the decoder is fitted to the codes that it has in B, on `acts_b`
             (`suture.refit_decoder`); otherwise it is the regression of B's rows on A's codes.
         progress: True for a tqdm bar after two seconds, or a function of (done, total).
 
     Returns:
-        (SAE, CarryReport): the SAE for B and what is known of each latent. `sae` stays as it is.
+        (SAE, CarryReport): the SAE for B and what is known of each latent; or (Probe,
+        ProbeCarryReport). `sae` stays as it is.
 
     Raises:
         ValueError: rows are not paired, have another width, or are not finite.
-        NumericalError: the rows of B do not vary.
+        NumericalError: the rows of B do not vary, or the logits.
 
     Warns:
         SutureWarning: there are fewer pairs than B has coordinates.
@@ -124,8 +162,21 @@ def carry(
     SAE(topk, d_in=8, d_sae=24, k=3)
     >>> report.fidelity.summary().correlation.median > 0.8
     True
+    >>> probe = suture.Probe.fit(acts_a, acts_a[:, 0] > 0)
+    >>> carried, report = suture.carry(probe, acts_a, acts_b)
+    >>> carried, bool(report.agreement > 0.95)
+    (Probe(d_in=8, classes=[False, True]), True)
     """
-    instance("sae", sae, SAE, "suture.SAE")
+    instance("sae", sae, (SAE, Probe), "suture.SAE or suture.Probe")
+    if isinstance(sae, Probe):
+        for name, value, none in (("rounds", rounds, 2), ("sample", sample, 65_536)):
+            if value != none:
+                raise TypeError(f"{name} is {value!r} with a probe, expected none: it is for SAEs")
+        if refit is not True:
+            raise TypeError(f"refit is {refit!r} with a probe, expected none: it is for SAEs")
+        strength = 0.0 if ridge is None else real("ridge", ridge, above=True, most=1e12)
+        place = named_site("site", site)
+        return carry_probe(sae, acts_a, acts_b, pairs, as_rows(rows), place, strength, progress)
     most = integer("rounds", rounds, 0, 100)
     kept = integer("sample", sample, 1, 2**30)
     strength = 0.0 if ridge is None else real("ridge", ridge, above=True, most=1e12)

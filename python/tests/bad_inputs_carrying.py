@@ -18,7 +18,7 @@ def carry(a: Any = A, b: Any = B, of: Any = None, **more: Any) -> object:
 
 
 target = "carry"
-row(target, lambda _: carry(of=A), TypeError, "sae", "ndarray", "expected suture.SAE")
+row(target, lambda _: carry(of=A), TypeError, "sae", "ndarray", "expected suture.SAE or")
 bad_activations(target, "acts_a", A, "d_in", lambda v: carry(a=v))
 bad_activations(target, "acts_b", B, None, lambda v: carry(b=v))
 row(target, lambda _: carry(b=B[:-1]), ValueError, "acts_b", f"{len(B) - 1}", f"{len(A)}")
@@ -44,4 +44,30 @@ row(
     lambda _: carry(b=np.ones_like(B), rows=suture.Rows.all()),
     suture.NumericalError,
     "do not vary",
+)
+PROBE = suture.Probe(np.arange(1.0, 5.0), 0.0)
+bad_activations(target, "acts_a", A, "d_in", lambda v: carry(a=v, of=PROBE))
+bad_activations(target, "acts_b", B, None, lambda v: carry(b=v, of=PROBE))
+row(target, lambda _: carry(b=B[:-1], of=PROBE), ValueError, "acts_b", f"{len(B) - 1}", f"{len(A)}")
+row(target, lambda _: carry(pairs=(ROWS, ROWS[1:]), of=PROBE), ValueError, "pairs[1]", "expected")
+bad_numbers(target, "ridge", lambda v: carry(ridge=v, of=PROBE), 0, -1.0, 1e13, "1")
+row(target, lambda _: carry(rounds=3, of=PROBE), TypeError, "rounds", "3", "probe")
+row(target, lambda _: carry(sample=8, of=PROBE), TypeError, "sample", "8", "probe")
+row(target, lambda _: carry(refit=False, of=PROBE), TypeError, "refit", "False", "probe")
+row(target, lambda _: carry(site="nowhere", of=PROBE), ValueError, "site", "nowhere")
+row(target, lambda _: carry(a=iter([A]), rows=ROWS > 3, of=PROBE), TypeError, "acts_a", "iterator")
+for array, name in ((A, "acts_a"), (B, "acts_b")):
+    given = {"a" if name == "acts_a" else "b": np.ones_like(array)}
+    row(
+        target,
+        lambda _, g=given: carry(rows=suture.Rows.all(), of=PROBE, **g),
+        ValueError,
+        name,
+        "expected it to vary",
+    )
+row(
+    target,
+    lambda _: carry(of=suture.Probe(np.zeros(4), 0.0)),
+    suture.NumericalError,
+    "logits of the probe do not vary",
 )

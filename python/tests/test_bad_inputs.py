@@ -51,6 +51,7 @@ RECORDS = (
     "LatentEvidence",
     "Objective",
     "Pairing",
+    "ProbeCarryReport",
     "ProbeReport",
     "Quartiles",
     "RefitReport",

@@ -107,4 +107,21 @@ void carrying_rows(void) {
     ACCEPTS_NULL(suture_carry_destroy);
     evidence_rows();
     select_rows();
+
+    double values[8];
+    uint8_t flags[4];
+#define CARRY(MOMENTS, PROBE, RIDGE, OUT) \
+    suture_moments_carry_probe(MOMENTS, PROBE, RIDGE, NULL, NULL, OUT, NULL, values)
+    ROW(INVALID, "moments|NULL", "NULL", CARRY(NULL, probe, 0, &out_probe));
+    ROW(INVALID, "moments|handle", "a SAE", CARRY((suture_moments *)(void *)sae, probe, 0, &out_probe));
+    ROW(INVALID, "probe|NULL", "NULL", CARRY(moments, NULL, 0, &out_probe));
+    ROW(INVALID, "out|NULL", "NULL", CARRY(moments, probe, 0, NULL));
+    ROW(INVALID, "tokens", "no tokens", CARRY(empty_moments, probe, 0, &out_probe));
+    ROW(INVALID, "ridge|-1", "negative", CARRY(moments, probe, -1, &out_probe));
+    ROW(INVALID, "ridge|nan", "NaN", CARRY(moments, probe, NAN, &out_probe));
+    ROW(INVALID, "ridge|10000000000000", "too large", CARRY(moments, probe, 1e13, &out_probe));
+    ROW(INVALID, "first|-1", "negative", suture_carry_held_out(-1, 4, flags));
+    ROW(INVALID, "count|-1", "negative", suture_carry_held_out(0, -1, flags));
+    ROW(INVALID, "first|9223372036854775807", "beyond counting", suture_carry_held_out(INT64_MAX, 4, flags));
+    ROW(INVALID, "out|NULL", "NULL", suture_carry_held_out(0, 4, NULL));
 }

@@ -98,13 +98,18 @@ public struct Carry: Sendable {
         try? progress.report(a.rows, of: a.rows)
     }
 
+    /// Whether a pair is held out, by how many came before it: the same ones for all that is carried.
+    public static func isHeldOut(_ row: Int) -> Bool {
+        let block = row / heldOutBlock
+        var random = RandomSource(seed: ~UInt64(block))
+        return block > 0 && random.next() % heldOutShare == 0
+    }
+
     private func add(_ view: MatrixView, _ codes: SparseCodes, first: Int, _ room: DoubleMatrix) throws {
         var picks: [Int] = []
         picks.reserveCapacity(codes.rows)
         for row in 0..<codes.rows {
-            let block = (first + row) / Self.heldOutBlock
-            var random = RandomSource(seed: ~UInt64(block))
-            if block > 0, random.next() % Self.heldOutShare == 0 {
+            if Self.isHeldOut(first + row) {
                 heldOut.offer(first + row, view, row, codes, row)
             } else {
                 sample.offer(first + row, view, row, codes, row)
