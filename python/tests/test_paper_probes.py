@@ -90,6 +90,19 @@ def test_a_dense_probe_carried_across_is_the_probe_on_mapped_samples(made):
     features, task, stitch = made
     found = curves(features, task, stitch, [1])
     assert found["dense, transferred"] == found["dense on A"]
+    # A's samples are linear in B's: there is nothing that pairs could not tell.
+    assert found["dense, carried by pairs"] == pytest.approx(found["dense on A"], abs=0.011)
+
+
+def test_tested_samples_do_not_reach_what_pairs_carry(made):
+    features, task, stitch = made
+    broken = features.dense_a.copy()
+    broken[task.test] = 1e3
+    changed = Pooled(
+        features.codes_a, features.codes_moved, features.codes_b, broken, features.dense_b
+    )
+    found = [curves(each, task, stitch, [1]) for each in (features, changed)]
+    assert found[0]["dense, carried by pairs"] == found[1]["dense, carried by pairs"]
 
 
 def test_without_enough_latents_there_is_no_random_curve(made):
@@ -157,6 +170,7 @@ def test_verdicts_follow_the_numbers():
                 "random features": random,
                 "dense on B": 0.95,
                 "dense, transferred": 0.94,
+                "dense, carried by pairs": 0.94,
             },
         }
         return {"ks": [1, 10], "tasks": [task]}

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How well probes tell classes apart on one model, on the other, and carried across: six curves
-over the number of features (arXiv 2506.06609, Fig. 3a and 9)."""
+"""How well probes tell classes apart on one model, on the other, and carried across: the
+curves of arXiv 2506.06609, Fig. 3a and 9, over the number of features, and one by pairs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Codes = Any
 """A scipy CSR array or `SparseCodes`, one row a sample. A sample has many times the latents of a
 token, and samples differ: CSR takes rows of one in a moment."""
 
-#: The curves; the last two do not depend on the number of features.
+#: The curves; the last three do not depend on the number of features.
 CURVES = (
     "ground truth",
     "transferred, refitted",
@@ -27,6 +27,7 @@ CURVES = (
     "random features",
     "dense on B",
     "dense, transferred",
+    "dense, carried by pairs",
 )
 
 
@@ -122,6 +123,8 @@ def curves(
     - "random features": as many latents of B's SAE that fire here, drawn; mean of `draws`.
     - "dense on B": a probe of B's residual stream.
     - "dense, transferred": a probe of A's, carried to B by the stitch.
+    - "dense, carried by pairs": the same by `suture.carry` in place of the stitch, with the samples
+      that are not tested as pairs; their labels are not used. Not of the paper.
     - "on A": that of the third on A itself, for comparison; "dense on A" likewise.
 
     Args:
@@ -159,14 +162,21 @@ def curves(
         suture.Probe.fit(rows[task.train], y, C=C, standardize=True, progress=False)
         for rows in (features.dense_a, features.dense_b)
     )
-    carried = stitch.transfer(dense_a)
+    moved = stitch.transfer(dense_a)
+    pairs = np.setdiff1d(np.arange(len(features.dense_a)), task.test)
+    carried, _ = suture.carry(
+        dense_a, features.dense_a[pairs], features.dense_b[pairs], progress=False
+    )
     return {
         "ground truth": sparse(train_b, test_b),
         "transferred, refitted": sparse(train_moved, test_moved, chosen),
         "transferred, as it is": [on_a[k].accuracy(test_moved, truth, progress=False) for k in ks],
         "random features": np.mean(drawn, axis=0).tolist() if drawn else None,
         "dense on B": dense_b.accuracy(features.dense_b[task.test], truth, progress=False),
-        "dense, transferred": carried.accuracy(features.dense_b[task.test], truth, progress=False),
+        "dense, transferred": moved.accuracy(features.dense_b[task.test], truth, progress=False),
+        "dense, carried by pairs": carried.accuracy(
+            features.dense_b[task.test], truth, progress=False
+        ),
         "on A": [on_a[k].accuracy(test_a, truth, progress=False) for k in ks],
         "dense on A": dense_a.accuracy(features.dense_a[task.test], truth, progress=False),
     }

@@ -283,7 +283,7 @@ def run(
     sources: Sequence[Source] = SOURCES,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """The six curves of Fig. 3a and 9 on the data sets that are there.
+    """The curves of Fig. 3a and 9 on the data sets that are there.
 
     Args:
         folder: see this module.

@@ -20,6 +20,7 @@ COLORS = {
     "random features": GREY,
     "dense on B": INK,
     "dense, transferred": AMBER,
+    "dense, carried by pairs": TEAL,
 }
 ACROSS = 2
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from suture.paper.finding import Finding, verdict
+from suture.paper.probe_curves import CURVES
 
 if TYPE_CHECKING:
     from suture.paper.ground import Ground
@@ -45,7 +46,7 @@ class Settings:
 
 
 def run(ground: Ground, settings: Settings) -> dict[str, Any]:
-    """Six curves for each task that the documents allow (Fig. 3a, 9).
+    """The curves for each task that the documents allow (Fig. 3a, 9).
 
     Raises:
         ValueError: the documents allow none: they must say their language or manual page.
@@ -98,7 +99,8 @@ def run(ground: Ground, settings: Settings) -> dict[str, Any]:
         return {"ks": ks, "samples": len(used), "tasks": found, "left_out": left_out}
 
     depends = ground.key("texts_fit", "texts_held_out", "a", "transferred", "b") | {
-        "settings": asdict(settings)
+        "settings": asdict(settings),
+        "curves": list(CURVES),
     }
     return ground.steps.run("probes", "Fitting probes", depends, compute).result
 
@@ -147,8 +149,9 @@ def _averages(result: dict[str, Any], mean: dict[str, Any]) -> Finding:
         "features cross: transferred ones near the ground truth and above random ones, and a "
         "dense probe carried across near one of the model itself.",
         f"{len(result['tasks'])} tasks. {said}. Dense: on B {mean['dense on B']:.3f}, carried "
-        f"from A {mean['dense, transferred']:.3f}. Mean gap to ground truth: {gap:+.3f} refitted, "
-        f"{gap_kept:+.3f} as it is.",
+        f"from A {mean['dense, transferred']:.3f} by the stitch and "
+        f"{mean['dense, carried by pairs']:.3f} by pairs (suture.carry). "
+        f"Mean gap to ground truth: {gap:+.3f} refitted, {gap_kept:+.3f} as it is.",
         verdict(reproduced=close and above, partly=above),
         " ".join(
             why
