@@ -1013,6 +1013,50 @@ suture_status suture_fidelity_summarize(const suture_fidelity *fidelity, int64_t
 void suture_fidelity_destroy(suture_fidelity *fidelity);
 
 // -------------------------------------------------------------------------------------------------
+// Best matches of two SAEs
+// -------------------------------------------------------------------------------------------------
+// For each latent of one SAE the latent of another, of any width, whose activations correlate most
+// with its own on paired rows: what can be expected of two SAEs at best, a scale for the fidelity
+// of carried ones. The largest of many correlations flatters, so blocks of 64 rows choose and judge
+// in turns.
+
+/// Begins to match the d_sae_a latents of one SAE with the d_sae_b latents of another. No table of
+/// all pairs of latents is made: codes are kept, 8 bytes a slot of both sides, and
+/// suture_matches_find() takes 16 bytes more for each time that a latent of A fires. With 32 slots
+/// on both sides, 1 kB a row, for any number of latents. *out is the caller's, to be released with
+/// suture_matches_destroy().
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for a d_sae out of range.
+suture_status suture_matches_create(int64_t d_sae_a, int64_t d_sae_b, suture_matches **out);
+
+/// Adds rows: row t of codes_a and of codes_b belong to the same token. The codes are shared, not
+/// copied, and may be destroyed. On any error nothing has changed.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT for codes of another d_sae or unequal numbers of rows.
+suture_status suture_matches_update(suture_matches *matches, const suture_codes *codes_a,
+    const suture_codes *codes_b);
+
+/// Chooses on one half of the rows and judges on the other. For each latent of A, (d_sae_a) each:
+/// match, the latent of B that correlates most with it, -1 where none does above 0; correlation,
+/// Pearson's on the rows that judge, NaN where there is no match or a side does not vary there;
+/// chosen, the same on the rows that chose, which flatters; control, with the match's activations
+/// on other rows; active, on how many rows it fires. For each latent of B, (d_sae_b): match_b, the
+/// best of A. Two latents that are each other's match are mutual. Of latents that correlate equally
+/// the lowest is taken. Latents that fire at least min_count times in A, on all rows (10 is usual),
+/// are judged in the summary, where one without a match counts as 0. Each out-pointer may be NULL;
+/// set summary->struct_size first. The same rows give the same bits for any number of threads,
+/// however they were cut into calls.
+///
+/// Errors: SUTURE_ERROR_INVALID_ARGUMENT if min_count is below 1 or there are fewer than 128 rows;
+/// SUTURE_ERROR_CANCELLED; SUTURE_ERROR_OUT_OF_MEMORY.
+suture_status suture_matches_find(const suture_matches *matches, int64_t min_count,
+    const suture_progress *progress, int64_t *match, double *correlation, double *chosen,
+    double *control, uint64_t *active, int64_t *match_b, suture_matches_summary *summary);
+
+/// Releases matches and the codes they keep. NULL is fine.
+void suture_matches_destroy(suture_matches *matches);
+
+// -------------------------------------------------------------------------------------------------
 // Carrying by pairs
 // -------------------------------------------------------------------------------------------------
 // A SAE for another model from rows of both on the same text: the codes of A are regressed on the

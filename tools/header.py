@@ -42,6 +42,7 @@ SECTIONS = [
     "TrainingRuns",
     "TrainingPull",
     "Fidelity",
+    "Matches",
     "Carrying",
     "Latents",
     "Analysis",

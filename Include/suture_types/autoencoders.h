@@ -284,4 +284,31 @@ typedef struct suture_fidelity_summary {
     double share_active;
 } suture_fidelity_summary;
 
+// ---------------------------------------------------------------------------------------------
+// Best matches
+// ---------------------------------------------------------------------------------------------
+
+/// How well the latents of one SAE are matched by another's, in a few numbers.
+typedef struct suture_matches_summary {
+    uint64_t struct_size;
+    /// Pairs of rows; a half of them chose the matches.
+    int64_t rows;
+    /// Latents that fire at least min_count times in A: those that are judged.
+    int64_t judged;
+    /// Latents that fire in A, but more rarely.
+    int64_t rare;
+    /// Judged latents without a match in B, which count as 0.
+    int64_t unmatched;
+    /// Judged latents that are their match's match.
+    int64_t mutual;
+    /// Over judged latents: Pearson's correlation of activations with the match's, on the rows that
+    /// judge, on those that chose, and with other tokens, as a control.
+    suture_quartiles correlation;
+    suture_quartiles chosen;
+    suture_quartiles control;
+    /// Share of A's active latents, over the rows that judge, whose match is active too: of all
+    /// latents. NaN where none is active.
+    double share_active;
+} suture_matches_summary;
+
 #endif

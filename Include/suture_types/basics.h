@@ -55,6 +55,8 @@ typedef struct suture_trainer { void *reserved; } suture_trainer;
 typedef struct suture_attribution { void *reserved; } suture_attribution;
 /// How well the latents of two SAEs agree, over a stream of codes.
 typedef struct suture_fidelity { void *reserved; } suture_fidelity;
+/// Which latent of one SAE is most like each of another's, over a stream of codes.
+typedef struct suture_matches { void *reserved; } suture_matches;
 /// A SAE on its way to another model by paired rows.
 typedef struct suture_carry { void *reserved; } suture_carry;
 /// Structural scores of features over sentences and their variants.

@@ -123,7 +123,7 @@ public func suture_fidelity_summarize(
 public func suture_fidelity_destroy(_ fidelity: UnsafeMutablePointer<suture_fidelity>?) { destroyHandle(fidelity) }
 
 extension suture_quartiles {
-    fileprivate init(_ quartiles: Fidelity.Quartiles) {
+    init(_ quartiles: Fidelity.Quartiles) {
         self.init(lower: quartiles.lower, median: quartiles.median, upper: quartiles.upper)
     }
 }

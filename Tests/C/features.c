@@ -180,6 +180,21 @@ static void analysis(void) {
     CLOSE(summary.share_active, 1, 0);
     suture_fidelity_destroy(fidelity);
 
+    // The same three tokens again and again, until both halves have 96 of them.
+    suture_matches *matches = NULL;
+    OK(suture_matches_create(2, 2, &matches));
+    for (int i = 0; i < 64; i++) OK(suture_matches_update(matches, a, b));
+    int64_t match[2], match_b[2];
+    suture_matches_summary matched = {.struct_size = sizeof matched};
+    OK(suture_matches_find(matches, 65, NULL, match, correlation, NULL, NULL, NULL, match_b, &matched));
+    CHECK(match[0] == 0 && match[1] == 1, "%lld, %lld", (long long)match[0], (long long)match[1]);
+    CHECK(match_b[0] == 0 && match_b[1] == 1, "%lld, %lld", (long long)match_b[0], (long long)match_b[1]);
+    for (int i = 0; i < 2; i++) CLOSE(correlation[i], 1, 1e-12);
+    CHECK(matched.judged == 1 && matched.rare == 1 && matched.mutual == 1 && matched.rows == 192, "%lld, %lld, %lld, %lld",
+          (long long)matched.judged, (long long)matched.rare, (long long)matched.mutual, (long long)matched.rows);
+    CLOSE(matched.share_active, 1, 0);
+    suture_matches_destroy(matches);
+
     suture_feature_statistics *statistics = NULL;
     OK(suture_feature_statistics_create(2, 1, &statistics));
     OK(suture_feature_statistics_update(statistics, b, NULL));

@@ -40,6 +40,39 @@ static void fidelity_rows(void) {
     ACCEPTS_NULL(suture_fidelity_destroy);
 }
 
+static void matches_rows(void) {
+    ROW(INVALID, "out|NULL", "NULL", suture_matches_create(D_SAE, 3, NULL));
+    ROW(INVALID, "d_sae_a|0", "none", suture_matches_create(0, 3, &out_matches));
+    ROW(INVALID, "d_sae_b|-4", "negative", suture_matches_create(D_SAE, -4, &out_matches));
+    ROW(INVALID, "d_sae_b|9223372036854775807", "beyond indices", suture_matches_create(3, INT64_MAX, &out_matches));
+
+    suture_matches *matches = NULL;
+    OK(suture_matches_create(D_SAE, D_SAE + 1, &matches));
+    ROW(INVALID, "matches|NULL", "NULL", suture_matches_update(NULL, codes, wide_codes));
+    ROW(INVALID, "matches|handle", "codes", suture_matches_update((suture_matches *)(void *)codes, codes, wide_codes));
+    ROW(INVALID, "codes_a|NULL", "NULL", suture_matches_update(matches, NULL, wide_codes));
+    ROW(INVALID, "codes_b|NULL", "NULL", suture_matches_update(matches, codes, NULL));
+    ROW(INVALID, "codes_a|9|8", "other d_sae", suture_matches_update(matches, wide_codes, wide_codes));
+    ROW(INVALID, "codes_b|8|9", "other d_sae", suture_matches_update(matches, codes, codes));
+    suture_codes *one = NULL;
+    const int32_t index = 0;
+    OK(suture_codes_create(D_SAE, 1, 1, &index, numbers, &one));
+    ROW(INVALID, "codes_b|2|1", "other rows", suture_matches_update(matches, one, wide_codes));
+    suture_codes_destroy(one);
+#define FIND(matches, count, summary) \
+    suture_matches_find(matches, count, NULL, out_integers, out_doubles, out_doubles, out_doubles, &out_size, NULL, summary)
+    ROW(INVALID, "matches|NULL", "NULL", FIND(NULL, 10, &out_matches_summary));
+    OK(suture_matches_update(matches, codes, wide_codes));
+    ROW(INVALID, "matches|2 pairs|128", "too few rows", FIND(matches, 10, &out_matches_summary));
+    for (int i = 0; i < 63; ++i) OK(suture_matches_update(matches, codes, wide_codes));
+    OK(suture_matches_find(matches, 10, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL));
+    ROW(INVALID, "min_count|0", "none", FIND(matches, 0, &out_matches_summary));
+    ROW(INVALID, "min_count|-1", "negative", FIND(matches, -1, &out_matches_summary));
+    SIZE_ROWS("summary", out_matches_summary, FIND(matches, 10, &out_matches_summary));
+    suture_matches_destroy(matches);
+    ACCEPTS_NULL(suture_matches_destroy);
+}
+
 static void attribution_rows(void) {
     const suture_matrix *dec_a = FLOATS(W_dec_data, D_SAE, D_A), *head_a = FLOATS(numbers, VOCABULARY, D_A);
     const suture_matrix *dec_b = FLOATS(numbers, D_SAE, D_B), *head_b = FLOATS(numbers, VOCABULARY, D_B);
@@ -149,6 +182,7 @@ static void statistics_rows(void) {
 
 void analysis_rows(void) {
     fidelity_rows();
+    matches_rows();
     attribution_rows();
     structural_rows();
     statistics_rows();

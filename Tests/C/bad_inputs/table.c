@@ -44,6 +44,8 @@ suture_trainer *out_trainer;
 suture_attribution *out_attribution;
 suture_fidelity *out_fidelity;
 suture_fidelity_summary out_summary;
+suture_matches *out_matches;
+suture_matches_summary out_matches_summary;
 suture_structural *out_structural;
 suture_feature_statistics *out_statistics;
 suture_steering *out_steering;
@@ -75,6 +77,7 @@ static void poison_results(void) {
     out_trainer = (suture_trainer *)(void *)poison;
     out_attribution = (suture_attribution *)(void *)poison;
     out_fidelity = (suture_fidelity *)(void *)poison;
+    out_matches = (suture_matches *)(void *)poison;
     out_structural = (suture_structural *)(void *)poison;
     out_statistics = (suture_feature_statistics *)(void *)poison;
     out_steering = (suture_steering *)(void *)poison;
@@ -98,6 +101,7 @@ static void poison_results(void) {
     POISON_REPORT(out_probe_report);
     POISON_REPORT(out_site);
     POISON_REPORT(out_summary);
+    POISON_REPORT(out_matches_summary);
 }
 
 static int all_poison(const void *data, size_t count) {
@@ -110,7 +114,8 @@ static const char *written_result(void) {
     if ((void *)out_moments != poison || (void *)out_stitch != poison || (void *)out_sae != poison ||
         (void *)out_codes != poison || (void *)out_evaluation != poison || (void *)out_trainer != poison ||
         (void *)out_attribution != poison || (void *)out_structural != poison || (void *)out_statistics != poison ||
-        (void *)out_steering != poison || (void *)out_probe != poison || (void *)out_fidelity != poison)
+        (void *)out_steering != poison || (void *)out_probe != poison || (void *)out_fidelity != poison ||
+        (void *)out_matches != poison)
         return "a handle";
     for (size_t i = 0; i < sizeof out_floats / sizeof *out_floats; ++i)
         if (out_floats[i] != 77) return "an output matrix";
@@ -123,7 +128,7 @@ static const char *written_result(void) {
     if (REPORT_WRITTEN(out_norms) || REPORT_WRITTEN(out_svcca) || REPORT_WRITTEN(out_objective) || REPORT_WRITTEN(out_report) ||
         REPORT_WRITTEN(out_view) || REPORT_WRITTEN(out_evaluation_report) || REPORT_WRITTEN(out_metrics) ||
         REPORT_WRITTEN(out_config) || REPORT_WRITTEN(out_cpu) || REPORT_WRITTEN(out_probe_report) ||
-        REPORT_WRITTEN(out_site) || REPORT_WRITTEN(out_summary))
+        REPORT_WRITTEN(out_site) || REPORT_WRITTEN(out_summary) || REPORT_WRITTEN(out_matches_summary))
         return "a report";
     return NULL;
 }

@@ -54,6 +54,8 @@ extern suture_trainer *out_trainer;
 extern suture_attribution *out_attribution;
 extern suture_fidelity *out_fidelity;
 extern suture_fidelity_summary out_summary;
+extern suture_matches *out_matches;
+extern suture_matches_summary out_matches_summary;
 extern suture_structural *out_structural;
 extern suture_feature_statistics *out_statistics;
 extern suture_steering *out_steering;
