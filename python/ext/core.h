@@ -36,6 +36,7 @@ typedef struct {
     PyTypeObject *trainer;
     PyTypeObject *attribution;
     PyTypeObject *fidelity;
+    PyTypeObject *matches;
     PyTypeObject *carry;
     PyTypeObject *structural;
     PyTypeObject *statistics;
@@ -61,6 +62,7 @@ int core_add_codes(PyObject *module, core_state *state);
 int core_add_evaluation(PyObject *module, core_state *state);
 int core_add_trainer(PyObject *module, core_state *state);
 int core_add_fidelity(PyObject *module, core_state *state);
+int core_add_matches(PyObject *module, core_state *state);
 int core_add_carry(PyObject *module, core_state *state);
 int core_add_analysis(PyObject *module, core_state *state);
 int core_add_site(PyObject *module, core_state *state);

@@ -50,7 +50,7 @@ static int execute(PyObject *module) {
     static int (*const parts[])(PyObject *, core_state *) = {
         core_add_errors, core_add_library, core_add_rows, core_add_view, core_add_alignment, core_add_norms, core_add_moments,
         core_add_stitch, core_add_sae,     core_add_codes,      core_add_evaluation, core_add_trainer,
-        core_add_fidelity, core_add_carry,
+        core_add_fidelity, core_add_matches, core_add_carry,
         core_add_analysis,
         core_add_steering, core_add_site,
         core_add_probe,
@@ -78,6 +78,7 @@ static int execute(PyObject *module) {
     apply((state)->trainer); \
     apply((state)->attribution); \
     apply((state)->fidelity); \
+    apply((state)->matches); \
     apply((state)->carry); \
     apply((state)->structural); \
     apply((state)->statistics); \

@@ -29,6 +29,7 @@ from .evaluation import Evaluation
 from .features import pool, select_features
 from .latents import LatentEvidence
 from .library import CPUInfo, cpu_info, set_threads
+from .matches import BestMatches, BestMatchesSummary, best_matches
 from .moments import Moments
 from .norms import CountedRows, RowReport, StreamRows, norm_bound, row_norms
 from .pairing import Pairing
@@ -49,6 +50,8 @@ __all__ = [
     "SAE",
     "SVCCA",
     "Activations",
+    "BestMatches",
+    "BestMatchesSummary",
     "CPUInfo",
     "CarryReport",
     "CountedRows",
@@ -84,6 +87,7 @@ __all__ = [
     "UnsupportedError",
     "__version__",
     "align",
+    "best_matches",
     "carry",
     "check_paired",
     "cpu_info",

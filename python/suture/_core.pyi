@@ -310,6 +310,26 @@ class Fidelity:
 def fidelity_create(d_sae: int, /) -> Fidelity: ...
 
 @final
+class Matches:
+    def update(self, codes_a: Codes, codes_b: Codes, /) -> None: ...
+    def find(
+        self,
+        d_sae_a: int,
+        d_sae_b: int,
+        min_count: int,
+        match: npt.NDArray[np.int64],
+        correlation: _Float64,
+        chosen: _Float64,
+        control: _Float64,
+        active: npt.NDArray[np.uint64],
+        match_b: npt.NDArray[np.int64],
+        progress: _Report,
+        /,
+    ) -> dict[str, Any]: ...
+
+def matches_create(d_sae_a: int, d_sae_b: int, /) -> Matches: ...
+
+@final
 class Carry:
     def update(self, rows_a: Rows, rows_b: Rows, progress: _Report, /) -> None: ...
     def finish(

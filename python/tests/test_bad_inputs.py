@@ -14,6 +14,7 @@ from typing import Any, is_typeddict
 import bad_inputs_analysis  # noqa: F401
 import bad_inputs_carrying  # noqa: F401
 import bad_inputs_fidelity  # noqa: F401
+import bad_inputs_matches  # noqa: F401
 import bad_inputs_moments  # noqa: F401
 import bad_inputs_probe  # noqa: F401
 import bad_inputs_rows  # noqa: F401
@@ -43,6 +44,8 @@ def test_bad_input(case: Row, tmp_path: Path) -> None:
 
 # Without arguments to get wrong: exceptions, records, results.
 RECORDS = (
+    "BestMatches",
+    "BestMatchesSummary",
     "CPUInfo",
     "CarryReport",
     "CountedRows",
