@@ -24,6 +24,7 @@ except ImportError as error:
 from ._paths import FeatureHead
 from .ablation import PathAblation, ablate_paths
 from .attention import DeactivationScores, deactivation_scores
+from .effects import AblationEffects, AblationSummary, ablation_effects
 from .extraction import extract
 from .heads import unembedding
 from .languages import LanguageSteering, language_steering
@@ -36,6 +37,8 @@ from .tiny import tiny_pair
 from .variants import ModelVariants
 
 __all__ = [
+    "AblationEffects",
+    "AblationSummary",
     "DeactivationScores",
     "FeatureHead",
     "LanguageSteering",
@@ -44,6 +47,7 @@ __all__ = [
     "SplicedLoss",
     "StitchedLoss",
     "ablate_paths",
+    "ablation_effects",
     "deactivation_scores",
     "extract",
     "extract_pair",

@@ -46,17 +46,17 @@ def downstream(model: nn.Module, layer: Any) -> tuple[Heads, int]:
     return heads, number
 
 
-def directions_of(sae: Any, model: nn.Module) -> Tensor:
+def directions_of(sae: Any, model: nn.Module, argument: str = "sae") -> Tensor:
     """What a unit of each feature adds to the residual stream, (d_sae, d)."""
     if not isinstance(sae, SAE):
-        raise TypeError(f"sae: {type(sae).__name__}, expected a suture.SAE")
+        raise TypeError(f"{argument}: {type(sae).__name__}, expected a suture.SAE")
     width = stream_width(model)
     if sae.d_in != width:
-        raise ValueError(f"sae: d_in = {sae.d_in}, expected {width}, the width of the model")
+        raise ValueError(f"{argument}: d_in = {sae.d_in}, expected {width}, the width of the model")
     if sae.normalization not in ("none", "fixed_scale"):
         raise ValueError(
-            f"sae: normalization {sae.normalization!r}, expected 'none' or 'fixed_scale': where "
-            "every token is normalised, a feature adds another vector on each"
+            f"{argument}: normalization {sae.normalization!r}, expected 'none' or 'fixed_scale': "
+            "where every token is normalised, a feature adds another vector on each"
         )
     return torch.from_numpy(np.array(sae.fold().W_dec, np.float32))
 
