@@ -88,10 +88,11 @@ def savings(options: Namespace) -> dict[str, Any]:
         f"{row['arm']}, {row['d_sae']} latents": {
             "saved": "not reached" if shares is None else f"{shares['median']:.1%}",
             "least": "-" if shares is None else f"{shares['min']:.1%}",
+            "likeness": "-" if alike is None else f"{alike['median']['median']:.2f}",
         }
         for row in results["summary"]
         if "saved" in row
-        for shares in [row["saved"]["held_out"]]
+        for shares, alike in [(row["saved"]["held_out"], row.get("fidelity"))]
     }
 
 

@@ -38,9 +38,12 @@ def write(
     §3.1, Fig. 1c, 2a, 2b and Table 4); writes ``savings.json`` and figures.
 
     The starts: random; a SAE of the same size on A, transferred; the same with its decoder solved
-    anew. Costs are dense-equivalent operations of training as the paper counts them, and all that
-    the start took: running A on the stitch's tokens, moments, fit, transfer, refit. Runs that are
-    done are kept in ``out/work``, so an interrupted experiment goes on.
+    anew, or its encoder tied to that as well; and one carried by pairs of rows. Costs are
+    dense-equivalent operations of training as the paper counts them, and all that the start took:
+    running A on its tokens, moments, fit, transfer, refit, or the steps of :func:`suture.carry`.
+    Along each run :class:`suture.Fidelity` says whether latents still are those of A. So there are
+    two answers: the cheapest way to an explained variance, and the cheapest to one with A's
+    features. Runs that are done are kept in ``out/work``, so an interrupted experiment goes on.
 
     Args:
         model_a: Folder of a Hugging Face model, usually the smaller one.
@@ -104,6 +107,7 @@ def measure(experiment: Savings) -> dict[str, Any]:
         "rates_widest": [{"lr": run["lr"], "end": run["curve"]["held_out"][-1]} for run in widest],
         "summary": results.summary(runs),
         "headline": results.headline(runs),
+        "answers": results.answers(runs),
         "thresholds": results.thresholds(runs),
         "lines": results.lines(runs),
         "curves": results.medians(runs),

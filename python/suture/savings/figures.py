@@ -11,17 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter, PercentFormatter
 
-from suture.report.drawing import AMBER, BLUE, GREY, INK, MUTED, STYLE, TEAL, figure, svg
-from suture.savings.pipeline import ARMS
+from suture.report.drawing import GREY, INK, MUTED, STYLE, figure, svg
+from suture.savings.arms import ARMS, of_a
 
-COLORS = {
-    "random": MUTED,
-    "transferred": BLUE,
-    "refitted": TEAL,
-    "random_refitted": AMBER,
-    "tied": "#b5476d",
-    "random_tied": "#7a5ea8",
-}
+COLORS = {name: arm.color for name, arm in ARMS.items()}
 STYLES: tuple[Any, ...] = ("-", "--", ":", "-.")
 
 
@@ -31,6 +24,7 @@ def draw(found: dict[str, Any]) -> dict[str, str]:
         return {
             "saved": saved(found),
             "curves": curves(found),
+            "answers": answers(found),
             "thresholds": thresholds(found),
             "frontier": frontier(found),
             "cosine": cosine(found),
@@ -97,6 +91,45 @@ def curves(found: dict[str, Any]) -> str:
     panels[-1].set_xlabel("FLOPs, those of the start included")
     _legend(drawing, _arms(found))
     return svg(drawing, "Held-out explained variance over FLOPs, by width and start")
+
+
+def answers(found: dict[str, Any]) -> str:
+    """Both questions at the first width: explained variance, and likeness to A's features, over
+    operations."""
+    width = _widths(found)[0]
+    own = [curve for curve in found["curves"] if curve["d_sae"] == width]
+    drawing = figure(6.2)
+    above, below = drawing.subplots(2, 1, sharex=True)
+    for curve in own:
+        kept = [i for i, cost in enumerate(curve["flops"]) if cost > 0]
+        look: Any = {"color": COLORS[curve["arm"]], "linewidth": 1.8}
+        for axes, name in ((above, "median"), (below, "correlation")):
+            if name in curve:
+                points = [[curve[key][i] for i in kept] for key in ("flops", name)]
+                axes.plot(*points, **look)
+                if of_a(curve["arm"]):  # where training begins
+                    axes.plot(points[0][0], points[1][0], "o", markersize=5, **look)
+        if "correlation" in curve:
+            flops, low, high = (
+                [curve[key][i] for i in kept]
+                for key in ("flops", "correlation_lower", "correlation_upper")
+            )
+            below.fill_between(flops, low, high, color=look["color"], alpha=0.08, linewidth=0)
+    [answer] = [row for row in found["answers"] if row["d_sae"] == width]
+    above.axhline(answer["target"]["median"], color=MUTED, linewidth=0.8, linestyle="--")
+    if answer["floor"] is not None:
+        below.axhline(answer["floor"]["median"], color=MUTED, linewidth=0.8, linestyle="--")
+    above.set_xscale("log")
+    above.set_ylim(0.3, 1)
+    below.set_ylim(-0.02, 0.8)
+    above.set_title(f"{width:,} latents", fontsize=11, loc="left")
+    above.set_ylabel("explained variance")
+    below.set_ylabel("correlation with A's\nlatents, median")
+    below.set_xlabel("FLOPs, those of the start included")
+    for axes in (above, below):
+        _grid(axes)
+    _legend(drawing, [curve["arm"] for curve in own])
+    return svg(drawing, "Explained variance and likeness to A's features over FLOPs, by start")
 
 
 def thresholds(found: dict[str, Any]) -> str:
@@ -238,7 +271,9 @@ def _grid(axes: Axes) -> None:
 
 
 def _legend(drawing: Any, arms: list[str]) -> None:
-    handles = [Line2D([], [], color=COLORS[arm], linewidth=3, label=ARMS[arm]) for arm in arms]
+    handles = [
+        Line2D([], [], color=COLORS[arm], linewidth=3, label=ARMS[arm].label) for arm in arms
+    ]
     drawing.legend(
         handles=handles,
         loc="outside upper center",

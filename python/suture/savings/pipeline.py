@@ -3,28 +3,22 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 import suture
 from suture.models._residual import find_blocks
 from suture.report.pair import Pair
 from suture.report.steps import Step
 from suture.savings import analysis, costs, results
+from suture.savings.arms import ARMS, of_a, swept
 from suture.savings.settings import Settings
 
-#: Where a SAE on B can begin, by what is said of it. Those refitted or tied without a transfer are
-#: controls: what the mending is worth by itself.
-ARMS = {
-    "random": "random",
-    "transferred": "transferred",
-    "refitted": "transferred, refitted",
-    "random_refitted": "random, refitted",
-    "tied": "transferred, tied",
-    "random_tied": "random, tied",
-}
 #: Evaluated after these steps, and then at this ratio.
 FIRST_STEPS, RATIO = 4, 1.25
 
@@ -64,14 +58,19 @@ class Savings(Pair):
 
     # -- costs before training -------------------------------------------------------------------
 
+    def _forward_a(self, tokens: int) -> float:
+        """Operations of running A up to its layer."""
+        blocks = find_blocks(self._model("a"))[: self.svcca.result["layer_a"]]
+        parameters = sum(p.numel() for block in blocks for p in block.parameters())
+        width = self._width("a")
+        return costs.forward(parameters, width, len(blocks), self.settings.context, tokens)
+
     def stitch_costs(self) -> dict[str, float]:
         """Operations that the stitch takes, and what the paper's would take on the same tokens."""
         d_a, d_b = self._width("a"), self._width("b")
         tokens = int(self.stitch.result["after"]["tokens"])
-        blocks = find_blocks(self._model("a"))[: self.svcca.result["layer_a"]]
-        parameters = sum(p.numel() for block in blocks for p in block.parameters())
         return {
-            "forward_a": costs.forward(parameters, d_a, len(blocks), self.settings.context, tokens),
+            "forward_a": self._forward_a(tokens),
             "moments": costs.moments(d_a, d_b, tokens),
             "solver": costs.solver(d_a, d_b, int(self.stitch.result["iterations"])),
             "paper": costs.paper_stitch(d_a, d_b, tokens),
@@ -111,19 +110,21 @@ class Savings(Pair):
 
     def _start(self, arm: str, d_sae: int, seed: int) -> tuple[suture.SAE, dict[str, float]]:
         """Where an arm begins, and the operations of each part of what that took."""
+        source, mending = ARMS[arm].source, ARMS[arm].mending
         d_b = self._width("b")
         spent: dict[str, float] = {}
-        if arm.startswith("random"):
+        if source == "random":
             # Not the seed of the SAE on A: nothing is to be shared.
             sae = suture.SAE.init(d_b, d_sae, k=self.settings.k, seed=1000 + seed)
-        else:
-            original = suture.SAE.load(self.train_a(d_sae, seed).folder / "sae")
+        elif source == "stitch":
             stitch = suture.Stitch.load(self.stitch.folder / "stitch.safetensors")
-            sae = stitch.transfer(original)
+            sae = stitch.transfer(self._sae_a(d_sae, seed))
             stitched = self.stitch_costs()
             spent["stitch"] = stitched["forward_a"] + stitched["moments"] + stitched["solver"]
             spent["transfer"] = costs.transfer(self._width("a"), d_b, d_sae)
-        if arm.endswith(("refitted", "tied")):
+        else:
+            sae, spent = self._carried(self._sae_a(d_sae, seed))
+        if mending != "none":
             rounds, tokens = self._refit(arm)
             sae, report = suture.refit_decoder(
                 sae,
@@ -135,47 +136,91 @@ class Savings(Pair):
             spent["refit"] = report.flops_executed
         return sae, spent
 
+    def _carried(self, original: suture.SAE) -> tuple[suture.SAE, dict[str, float]]:
+        """A SAE of A carried by pairs, and the operations of each part of it; the decoder is
+        refitted apart, on as many tokens as that wants."""
+        settings = self.settings
+        a, b = (self._matrix(self.train_rows, name) for name in "ab")
+        picks = even_rows(len(a), settings.pair_tokens, settings.context)
+        carried, report = suture.carry(
+            original,
+            a[picks],
+            b[picks],
+            rounds=settings.pair_rounds,
+            sample=settings.pair_sample,
+            refit=False,
+            progress=self.progress,
+        )
+        spent = costs.carry(
+            self._width("a"),
+            self._width("b"),
+            original.d_sae,
+            settings.k,
+            fitted=report.rows,
+            held_out=report.held_out_rows,
+            sample=min(settings.pair_sample, report.rows),
+            rounds=settings.pair_rounds,
+        )
+        return carried, {"forward_a": self._forward_a(len(picks))} | spent
+
+    def _sae_a(self, d_sae: int, seed: int) -> suture.SAE:
+        return suture.SAE.load(self.train_a(d_sae, seed).folder / "sae")
+
     def _refit(self, arm: str) -> tuple[int, int]:
         """Rounds in which the encoder is tied, and tokens of each solution."""
-        if arm.endswith("tied"):
+        if ARMS[arm].mending == "tied":
             return self.settings.tied_rounds, self.settings.tied_tokens
+        if ARMS[arm].source == "pairs":
+            return 0, self.settings.pair_refit_tokens
         return 0, self.settings.refit_tokens
 
     def train_b(self, arm: str, d_sae: int, seed: int, lr: float) -> Step:
-        """A SAE on B from one of the starts: its curve, and how far its decoder turned."""
+        """A SAE on B from one of the starts: its curve, whether its features still are A's, and how
+        far its decoder turned."""
         settings = self.settings
+        arm = ARMS[arm].like or arm
+        training: suture.TrainOptions = {
+            **ARMS[arm].options,
+            "batch_size": settings.batch_size,
+            "lr": lr,
+            "seed": seed,
+        }
 
         def compute(folder: Path) -> dict[str, Any]:
             rows = self._matrix(self.train_rows, "b")
             held = self._matrix(self.held_rows, "b")
             few = np.ascontiguousarray(held[:: max(1, len(held) // settings.checkpoint_rows)])
+            likeness = self._likeness(d_sae, seed) if of_a(arm) else None
             sae, spent = self._start(arm, d_sae, seed)
-            trainer = suture.Trainer(sae, batch_size=settings.batch_size, lr=lr, seed=seed)
+            trainer = suture.Trainer(sae, **training)
             start = np.array(trainer.sae.W_dec)
-            # As it comes, and as training takes it, with decoder rows of norm 1.
+            points: list[dict[str, Any]] = []
+
+            def look(tokens: int, flops: float, training: float | None) -> None:
+                now = trainer.sae
+                level = now.evaluate(few, progress=False)["explained_variance"]
+                point = {"tokens": tokens, "flops": flops, "held_out": level, "training": training}
+                points.append(point | ({} if likeness is None else likeness.curve(now)))
+
+            # As it comes; training begins from the same function.
             zero_shot = sae.evaluate(few, progress=False)["explained_variance"]
+            look(0, 0.0, None)
             done, total = 0, max(1, settings.sae_tokens // settings.batch_size)
-            points = [
-                [0, 0.0, trainer.sae.evaluate(few, progress=False)["explained_variance"], None]
-            ]
             for steps in checkpoints(total):
                 last = trainer.run(
                     rows, (steps - done) * settings.batch_size, log_every=steps, progress=False
                 )[-1]
                 done = steps
-                level = trainer.sae.evaluate(few, progress=False)["explained_variance"]
-                points.append(
-                    [last["tokens"], last["flops"], level, last["explained_variance_average"]]
-                )
+                look(last["tokens"], last["flops"], last["explained_variance_average"])
             evaluation = suture.Evaluation(trainer.sae).update(held, progress=False)
             alive = evaluation.feature_frequency > 0
             turned = analysis.cosines(np.asarray(trainer.sae.W_dec), start, alive)
-            columns = ("tokens", "flops", "held_out", "training")
             return {
                 "spent": spent,
                 "zero_shot": zero_shot,
-                "curve": dict(zip(columns, map(list, zip(*points, strict=True)), strict=True)),
+                "curve": {name: [point[name] for point in points] for name in points[0]},
                 "held_out": evaluation.metrics,
+                "fidelity": None if likeness is None else likeness.summary(trainer.sae),
                 "cosine": {
                     "median": float(np.median(turned)),
                     "counts": np.histogram(turned, 40, (-1, 1))[0].tolist(),
@@ -186,32 +231,47 @@ class Savings(Pair):
             "train": self.train_rows.key,
             "held": [self.held_rows.key, settings.checkpoint_rows],
             "sae": [arm, d_sae, settings.k, seed],
-            "training": [settings.sae_tokens, settings.batch_size, lr],
+            "training": [settings.sae_tokens, settings.batch_size, lr, ARMS[arm].options],
         }
-        if not arm.startswith("random"):
-            depends["start"] = [self.train_a(d_sae, seed).key, self.stitch.key]
-        if arm.endswith("refitted"):
-            depends["refit"] = settings.refit_tokens
-        if arm.endswith("tied"):
+        if of_a(arm):
+            depends["start"] = [self.train_a(d_sae, seed).key]
+            depends["fidelity"] = settings.fidelity_rows
+        if ARMS[arm].source == "stitch":
+            depends["start"].append(self.stitch.key)
+        elif ARMS[arm].source == "pairs":
+            depends["start"] += [settings.pair_tokens, settings.pair_sample, settings.pair_rounds]
+        if ARMS[arm].mending != "none":
             depends["refit"] = self._refit(arm)
-        title = f"SAE on B, {d_sae} latents, {ARMS[arm]} start, seed {seed}, rate {lr:g}"
+        title = f"SAE on B, {d_sae} latents, {ARMS[arm].label} start, seed {seed}, rate {lr:g}"
         return self.steps.run(f"run-{arm}-{d_sae}-{seed}-{lr:g}", title, depends, compute)
+
+    def _likeness(self, d_sae: int, seed: int) -> Likeness:
+        """What compares a SAE on B with the one of A that it came from."""
+        a, b = (self._matrix(self.held_rows, name) for name in "ab")
+        picks = even_rows(len(a), self.settings.fidelity_rows, 1)
+        return Likeness(self._sae_a(d_sae, seed), a[picks], b[picks])
 
     # -- all of it -------------------------------------------------------------------------------
 
     def sweep(self) -> list[dict[str, Any]]:
-        """Every learning rate on every start, at the first width with the first seed.
+        """Learning rates from each start, at the first width with the first seed.
 
         While the highest rate suits the random start best, it gets a higher one: it shall not lose
-        for want of a good rate.
+        for want of a good rate. Once a rate ends lower than the one before, other starts get none
+        above.
         """
-        found = [
-            self._try(arm, self.settings.widths[0], lr)
-            for lr in sorted(self.settings.lrs)
-            for arm in ("random", "transferred", "refitted")
-        ]
-        while (highest := max(run["lr"] for run in found)) == results.best_lr(found, "random"):
-            found.append(self._try("random", self.settings.widths[0], 2 * highest))
+        width, lrs = self.settings.widths[0], sorted(self.settings.lrs)
+        found = [self._try("random", width, lr) for lr in lrs]
+        while found[-1]["lr"] == results.best_lr(found, "random"):
+            found.append(self._try("random", width, 2 * found[-1]["lr"]))
+        for arm in swept(self.settings.arms):
+            last = -math.inf
+            for lr in [] if arm == "random" else lrs:
+                found.append(self._try(arm, width, lr))
+                end = found[-1]["curve"]["held_out"][-1]
+                if end < last:
+                    break
+                last = end
         return found
 
     def check_widest(self, lr: float) -> list[dict[str, Any]]:
@@ -222,18 +282,58 @@ class Savings(Pair):
         return {"arm": arm, "lr": lr} | self.train_b(arm, d_sae, 0, lr).result
 
     def runs(self, lrs: dict[str, float]) -> list[dict[str, Any]]:
-        """All widths, seeds and starts, each start at its rate; the control at the first width."""
+        """All widths, seeds and starts, each start at its rate; controls at the first width."""
         found = []
         for d_sae in self.settings.widths:
             for seed in range(self.settings.seeds):
-                for arm, lr in lrs.items():
-                    if arm in results.AT_FIRST_WIDTH and d_sae != self.settings.widths[0]:
+                for arm in self.settings.arms:
+                    if ARMS[arm].control and d_sae != self.settings.widths[0]:
                         continue
+                    lr = lrs[arm]
                     result = self.train_b(arm, d_sae, seed, lr).result
-                    if "stitch" in result["spent"]:
-                        result["sae_on_a"] = self.train_a(d_sae, seed).result
+                    if of_a(arm):
+                        result = result | {"sae_on_a": self.train_a(d_sae, seed).result}
                     found.append({"arm": arm, "d_sae": d_sae, "seed": seed, "lr": lr} | result)
         return found
+
+
+class Likeness:
+    """Compares SAEs on B with one of A, latent by latent, on held-out pairs whose codes in A are
+    kept."""
+
+    def __init__(self, original: suture.SAE, rows_a: Any, rows_b: Any) -> None:
+        self._codes = original.encode(rows_a, progress=False)
+        self._rows, self._d_sae = rows_b, original.d_sae
+
+    def summary(self, sae: suture.SAE) -> dict[str, Any]:
+        """All of `suture.FidelitySummary`."""
+        codes = sae.encode(self._rows, progress=False)
+        return asdict(suture.Fidelity(self._d_sae).update(self._codes, codes).summary())
+
+    def curve(self, sae: suture.SAE) -> dict[str, float]:
+        """What a run's curve keeps of it."""
+        found = self.summary(sae)
+        quartiles = found["correlation"]
+        return {
+            "correlation": quartiles["median"],
+            "correlation_lower": quartiles["lower"],
+            "correlation_upper": quartiles["upper"],
+            "share_active": found["share_active"],
+        }
+
+
+def even_rows(total: int, wanted: int, block: int) -> npt.NDArray[np.int64]:
+    """At most so many of `total` rows, taken evenly in blocks of neighbours.
+
+    >>> even_rows(10, 4, 2).tolist(), even_rows(3, 5, 2).tolist()
+    ([0, 1, 8, 9], [0, 1, 2])
+    """
+    if wanted >= total:
+        return np.arange(total)
+    block = min(block, wanted)
+    first = np.linspace(0, total - block, wanted // block).round().astype(np.int64)
+    rows: npt.NDArray[np.int64] = (first[:, None] + np.arange(block)).ravel()
+    return rows
 
 
 def checkpoints(total: int) -> list[int]:

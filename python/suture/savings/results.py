@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from suture.savings import analysis
-
-#: Starts that are trained at the first width only, with the rate of another start.
-AT_FIRST_WIDTH = {"random_refitted": "random", "tied": "refitted", "random_tied": "refitted"}
+from suture.savings.arms import ARMS, of_a
 
 Run = dict[str, Any]
 
 #: Held-out explained variances whose costs are compared (Fig. 2a).
 LEVELS = [round(0.5 + 0.02 * step, 2) for step in range(25)]
+#: Shares of the training at which the table of both answers looks.
+LOOKS = (0.0, 0.2, 0.6, 1.0)
 #: The share of the smallest run's budget below which no line is fitted: before, starts differ.
 LINE_FROM = 0.05
 
@@ -33,6 +33,23 @@ def best_lr(sweep: list[Run], arm: str) -> float:
     """The rate at which an arm explains most of the held-out variance at the end of its budget."""
     ends = {run["lr"]: run["curve"]["held_out"][-1] for run in sweep if run["arm"] == arm}
     best: float = max(ends, key=lambda lr: float(ends[lr]))
+    return best
+
+
+def kept_lr(sweep: list[Run], arm: str) -> float:
+    """The rate at which an arm explains most at the end among those that leave its features, in the
+    median, at least as much like A's as the best stitched start is before training; where none
+    does, the one that leaves them most alike."""
+    floor = max(
+        (run["curve"]["correlation"][0] for run in sweep if ARMS[run["arm"]].source == "stitch"),
+        default=0.0,
+    )
+
+    def worth(run: Run) -> tuple[bool, float]:
+        end, alike = run["curve"]["held_out"][-1], run["curve"]["correlation"][-1]
+        return (True, float(end)) if alike >= floor else (False, float(alike))
+
+    best: float = max(_of(sweep, arm=arm), key=worth)["lr"]
     return best
 
 
@@ -119,28 +136,32 @@ def lines(runs: list[Run]) -> list[dict[str, Any]]:
 
 
 def medians(runs: list[Run]) -> list[dict[str, Any]]:
-    """Held-out curves of each arm and width: median, least and greatest over the seeds."""
+    """Held-out curves of each arm and width: median, least and greatest over the seeds; of starts
+    from a SAE of A also the medians of what tells whether features still are A's."""
     found = []
     for arm, d_sae in _kinds(runs):
         group = _of(runs, arm=arm, d_sae=d_sae)
         levels = np.array([run["curve"]["held_out"] for run in group])
-        found.append(
-            {
-                "arm": arm,
-                "d_sae": d_sae,
-                # Starts of one kind cost the same but for the iterations of a refit.
-                "flops": np.median([costs(run) for run in group], axis=0).tolist(),
-                "tokens": group[0]["curve"]["tokens"],
-                "median": np.median(levels, axis=0).tolist(),
-                "min": levels.min(axis=0).tolist(),
-                "max": levels.max(axis=0).tolist(),
-            }
-        )
+        curve = {
+            "arm": arm,
+            "d_sae": d_sae,
+            # Starts of one kind cost the same but for the iterations of a refit.
+            "flops": np.median([costs(run) for run in group], axis=0).tolist(),
+            "tokens": group[0]["curve"]["tokens"],
+            "median": np.median(levels, axis=0).tolist(),
+            "min": levels.min(axis=0).tolist(),
+            "max": levels.max(axis=0).tolist(),
+        }
+        if of_a(arm):
+            for name in ("correlation", "correlation_lower", "correlation_upper", "share_active"):
+                values = np.array([run["curve"][name] for run in group])
+                curve[name] = np.median(values, axis=0).tolist()
+        found.append(curve)
     return found
 
 
 def summary(runs: list[Run]) -> list[dict[str, Any]]:
-    """One row an arm and width: what was saved, ends, starts, cosines, dead latents."""
+    """One row an arm and width: what was saved, ends, starts, cosines, dead latents, fidelity."""
     compared = headline(runs)
     found = []
     for arm, d_sae in _kinds(runs):
@@ -148,6 +169,8 @@ def summary(runs: list[Run]) -> list[dict[str, Any]]:
         row: dict[str, Any] = {
             "arm": arm,
             "d_sae": d_sae,
+            "lr": group[0]["lr"],
+            "seeds": len(group),
             "end": analysis.spread([run["held_out"]["explained_variance"] for run in group]),
             "zero_shot": analysis.spread([run["zero_shot"] for run in group]),
             "start": analysis.spread([run["curve"]["held_out"][0] for run in group]),
@@ -165,7 +188,139 @@ def summary(runs: list[Run]) -> list[dict[str, Any]]:
                 name: analysis.spread([row[name]["saved"] for row in rows])
                 for name in ("held_out", "training", "with_sae_on_a")
             }
+        if of_a(arm):
+            row["fidelity"] = _fidelity(group)
         found.append(row)
+    return found
+
+
+def _fidelity(group: list[Run]) -> dict[str, Any]:
+    """At the end, over seeds; the median correlation also before training."""
+    ends = [run["fidelity"] for run in group]
+    return {
+        "rows": ends[0]["rows"],
+        "start": analysis.spread([run["curve"]["correlation"][0] for run in group]),
+        **{
+            name: analysis.spread([end["correlation"][name] for end in ends])
+            for name in ("lower", "median", "upper")
+        },
+        "f1": analysis.spread([end["f1"]["median"] for end in ends]),
+        "control": analysis.spread([end["control"]["median"] for end in ends]),
+        **{
+            name: analysis.spread([end[name] for end in ends])
+            for name in ("share_active", "judged", "rare", "silent")
+        },
+    }
+
+
+def answers(runs: list[Run]) -> list[dict[str, Any]]:
+    """The experiment's two answers at each width, from runs with the same seeds from every start.
+
+    *Explained*: the cheapest way to the explained variance that the random start has at its end,
+    whatever the latents have become; costs as in `headline`, medians over seeds.
+
+    *Kept*: the cheapest way to a level of explained variance with features that still are A's. A
+    start answers if, where its curve first comes to the level, the median correlation of its
+    latents with A's is at least the floor: that of the best stitched start before any training,
+    with the same seed. All seeds have to. Levels are `LEVELS`, and the random start's end (`level`
+    None).
+
+    *Looks*: explained variance and median correlation of each start along its training.
+    """
+    compared = headline(runs)
+    found = []
+    for d_sae in dict.fromkeys(run["d_sae"] for run in runs):
+        group = _of(runs, d_sae=d_sae)
+        explained = []
+        for arm in dict.fromkeys(run["arm"] for run in group):
+            parts = [row["held_out"] for row in _of(compared, arm=arm, d_sae=d_sae)]
+            if parts:
+                names = ("cost", "saved")
+                spreads = {name: analysis.spread([part[name] for part in parts]) for name in names}
+                explained.append({"arm": arm} | spreads)
+        floors = _floors(group)
+        kept = [row for level in (None, *LEVELS) for row in _at(group, level, floors)]
+        found.append(
+            {
+                "d_sae": d_sae,
+                "target": analysis.spread(
+                    [run["curve"]["held_out"][-1] for run in _of(group, arm="random")]
+                ),
+                "explained": explained,
+                "cheapest": _cheapest(explained),
+                "floor": analysis.spread(list(floors.values())),
+                "kept": kept,
+                "cheapest_kept": [
+                    {"level": level, "arm": arm}
+                    for level in (None, *LEVELS)
+                    if _of(kept, level=level)
+                    for arm in [_cheapest([row for row in _of(kept, level=level) if row["holds"]])]
+                ],
+                "looks": [look for curve in medians(group) for look in _looks(curve)],
+            }
+        )
+    return found
+
+
+def _floors(group: list[Run]) -> dict[int, float]:
+    """By seed, the median correlation of the best stitched start before training."""
+    floors: dict[int, float] = {}
+    for run in group:
+        if ARMS[run["arm"]].source == "stitch":
+            alike = float(run["curve"]["correlation"][0])
+            floors[run["seed"]] = max(alike, floors.get(run["seed"], -1.0))
+    return floors
+
+
+def _at(group: list[Run], level: float | None, floors: dict[int, float]) -> list[dict[str, Any]]:
+    """Starts from a SAE of A that come to a level with all seeds: cost and likeness there."""
+    targets = {
+        run["seed"]: run["curve"]["held_out"][-1] if level is None else level
+        for run in _of(group, arm="random")
+    }
+    rows = []
+    for arm in dict.fromkeys(run["arm"] for run in group if of_a(run["arm"])):
+        own = _of(group, arm=arm)
+        reached = [_reach(run, "held_out", targets[run["seed"]]) for run in own]
+        if None in reached:
+            continue
+        alike = [
+            float(np.interp(cost, costs(run), run["curve"]["correlation"]))
+            for run, cost in zip(own, _known(reached), strict=True)
+        ]
+        rows.append(
+            {
+                "arm": arm,
+                "level": level,
+                "cost": analysis.spread(reached),
+                "correlation": analysis.spread(list(alike)),
+                "holds": all(
+                    value >= floors.get(run["seed"], -1.0)
+                    for run, value in zip(own, alike, strict=True)
+                ),
+            }
+        )
+    return rows
+
+
+def _cheapest(rows: list[dict[str, Any]]) -> str | None:
+    """The arm with the least median cost among those that have one."""
+    known = [row for row in rows if row["cost"] is not None]
+    return min(known, key=lambda row: row["cost"]["median"])["arm"] if known else None
+
+
+def _looks(curve: dict[str, Any]) -> list[dict[str, Any]]:
+    """A start's medians at `LOOKS`, linear between checkpoints."""
+    found = []
+    for share in LOOKS:
+        tokens = share * curve["tokens"][-1]
+        names = {"explained_variance": "median", "flops": "flops", "correlation": "correlation"}
+        values = {
+            name: float(np.interp(tokens, curve["tokens"], curve[source]))
+            for name, source in names.items()
+            if source in curve
+        }
+        found.append({"arm": curve["arm"], "tokens": round(tokens)} | values)
     return found
 
 
@@ -183,23 +338,28 @@ def rates(sweep: list[Run]) -> dict[str, Any]:
     rows = []
     for run in sweep:
         cost = _reach(run, "held_out", target)
-        [random] = _of(sweep, arm="random", lr=run["lr"])
-        end = random["curve"]["held_out"][-1]
-        alike = analysis.saved(_reach(run, "held_out", end), _reach(random, "held_out", end))
+        # A rate that only others were tried at has no random start to compare with.
+        alike = None
+        for random in _of(sweep, arm="random", lr=run["lr"]):
+            end = random["curve"]["held_out"][-1]
+            alike = analysis.saved(_reach(run, "held_out", end), _reach(random, "held_out", end))
         rows.append(
             {
                 "arm": run["arm"],
                 "lr": run["lr"],
                 "end": run["curve"]["held_out"][-1],
+                "correlation": run["curve"]["correlation"][-1] if of_a(run["arm"]) else None,
                 "cosine": run["cosine"]["median"],
                 "cost": cost,
                 "saved": analysis.saved(cost, reference),
                 "saved_alike": alike,
             }
         )
-    tried = dict.fromkeys(run["arm"] for run in sweep)
-    best_of = {arm: best_lr(sweep, arm) for arm in tried}
-    best_of |= {arm: best_of[like] for arm, like in AT_FIRST_WIDTH.items()}
+    best_of = {arm: best_lr(sweep, arm) for arm in dict.fromkeys(run["arm"] for run in sweep)}
+    for arm, kind in ARMS.items():
+        if kind.like is not None and kind.like in best_of:
+            choose = kept_lr if kind.goal == "kept" else best_lr
+            best_of[arm] = choose(sweep, kind.like)
     return {"lrs": best_of, "target": target, "random": reference, "rows": rows}
 
 

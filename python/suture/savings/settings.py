@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from suture.report.settings import PairSettings, at_least, positive
+from suture.savings.arms import ARMS
 
 
 @dataclass(frozen=True)
@@ -17,9 +18,19 @@ class Settings(PairSettings):
     refit_tokens: int = 100_000
     #: Rounds and tokens of the starts whose encoder is tied to the refitted decoder.
     tied_rounds: int = 4
-    tied_tokens: int = 50_000
-    #: Rows, taken evenly from the held-out ones, that judge a SAE while it trains.
+    tied_tokens: int = 20_000
+    #: Pairs that a SAE of A is carried by, rows among them that calibrate, rounds (`suture.carry`),
+    #: and tokens that its decoder is refitted on.
+    pair_tokens: int = 50_000
+    pair_sample: int = 10_000
+    pair_rounds: int = 1
+    pair_refit_tokens: int = 30_000
+    #: Rows, taken evenly from the held-out ones, that judge a SAE while it trains, and pairs that
+    #: tell whether its features still are A's: rare latents need many.
     checkpoint_rows: int = 4096
+    fidelity_rows: int = 16_384
+    #: Starts that are compared, as `ARMS` names them.
+    arms: tuple[str, ...] = tuple(ARMS)
     widths: tuple[int, ...] = (4096, 8192, 16384)
     #: Repetitions: SAE on A, random start and order of the tokens.
     seeds: int = 3
@@ -35,6 +46,13 @@ class Settings(PairSettings):
         super().__post_init__()
         for name in ("checkpoint_rows", "refit_tokens", "tied_rounds", "tied_tokens", "seeds"):
             at_least(name, getattr(self, name), 1)
+        for name in ("pair_sample", "pair_refit_tokens"):
+            at_least(name, getattr(self, name), 1)
+        for name in ("pair_tokens", "fidelity_rows"):
+            at_least(name, getattr(self, name), 2)
+        if not 0 <= self.pair_rounds <= 100:
+            raise ValueError(f"pair_rounds is {self.pair_rounds}, expected 0 to 100")
+        self._check_arms()
         for name in ("widths", "lrs"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty, expected at least one number")
@@ -44,3 +62,17 @@ class Settings(PairSettings):
         for width in self.widths:
             if width < self.k:
                 raise ValueError(f"widths holds {width}, expected at least k = {self.k}")
+
+    def _check_arms(self) -> None:
+        for arm in self.arms:
+            if arm not in ARMS:
+                raise ValueError(f"arms holds {arm!r}, expected {', '.join(ARMS)}")
+            like = ARMS[arm].like
+            if like is not None and like not in self.arms:
+                raise ValueError(
+                    f"arms holds {arm!r}, expected {like!r} beside it, whose start it has"
+                )
+        if "random" not in self.arms:
+            raise ValueError(
+                f"arms is {self.arms}, expected 'random' among them, which others are compared with"
+            )

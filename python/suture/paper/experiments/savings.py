@@ -53,6 +53,7 @@ def run(ground: Ground, settings: Settings) -> dict[str, Any]:
         batch_size=settings.run_batch_size,
         lrs=settings.lrs,
         lr_a=settings.lr_a,
+        arms=("random", "transferred", "refitted"),
     )
     experiment = Savings(
         ground.paths["a"],
