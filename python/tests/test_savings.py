@@ -15,7 +15,7 @@ from suture.cli import main
 from suture.models.tiny import tiny_pair
 from suture.savings import Settings, analysis, costs, results
 from suture.savings.arms import ARMS
-from suture.savings.pipeline import even_rows
+from suture.savings.pipeline import Savings, even_rows
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +56,7 @@ def test_every_run_is_there_and_its_costs_add_up(savings):
     tried = {arm: [r["lr"] for r in found["rates"]["rows"] if r["arm"] == arm] for arm in ARMS}
     # Each start at rates of its own, none twice; the higher one is the last that was needed.
     assert tried["pairs_kept"] == []
-    assert all(
-        lrs == [1e-3, 1e-2] for arm, lrs in tried.items() if arm not in ("random", "pairs_kept")
-    )
+    assert all(lrs[:2] == [1e-3, 1e-2] for arm, lrs in tried.items() if arm != "pairs_kept")
     assert tried["random"][-1] > found["rates"]["lrs"]["random"]  # not the highest that was tried
     assert found["rates"]["lrs"]["pairs_kept"] in tried["pairs"]
     for curve in found["curves"]:
@@ -289,6 +287,32 @@ def test_the_rate_that_keeps_features_explains_most_of_those_above_the_floor():
 
     assert results.kept_lr(sweep((1.0, 0.7, 0.4), (2.0, 0.8, 0.2), (4.0, 0.9, 0.19)), "pairs") == 2
     assert results.kept_lr(sweep((1.0, 0.7, 0.15), (2.0, 0.8, 0.1)), "pairs") == 1
+
+
+def test_rates_are_tried_as_far_as_they_help():
+    """A sweep whose runs are made up: where each start is best, and what its features are then."""
+    best = {"random": 8.0, "transferred": 1.0, "pairs": 2.0}
+
+    class MadeUp(Savings):
+        def __init__(self):
+            arms = (*best, "pairs_kept")
+            self.settings = Settings(widths=(64,), lrs=(4.0, 1.0, 2.0), arms=arms)
+
+        def _try(self, arm, d_sae, lr):
+            assert d_sae == 64
+            end = 0.8 - 0.1 * abs(np.log2(lr / best[arm]))
+            alike = None if arm == "random" else [0.3, 0.2, 0.15 / lr]
+            return made_up(arm, 0, 1.0, [0.5, 0.6, end], alike, lr=lr)
+
+    found = MadeUp().sweep()
+    tried = {arm: [run["lr"] for run in found if run["arm"] == arm] for arm in best}
+    # The random start gets rates until one is worse, transferred ones none above a worse one.
+    assert tried["random"] == [1.0, 2.0, 4.0, 8.0, 16.0]
+    assert tried["transferred"] == [1.0, 2.0]
+    # 0.15 at the rate of 1 is below the stitch's 0.3 before training, and half that rate is not.
+    assert tried["pairs"] == [1.0, 2.0, 4.0, 0.5]
+    assert results.kept_lr(found, "pairs") == 0.5
+    assert results.best_lr(found, "pairs") == 2.0
 
 
 def test_costs_of_carrying_are_sums_over_its_parts():

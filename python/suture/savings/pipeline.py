@@ -21,6 +21,8 @@ from suture.savings.settings import Settings
 
 #: Evaluated after these steps, and then at this ratio.
 FIRST_STEPS, RATIO = 4, 1.25
+#: Rates below the lowest that are tried where it does not keep features.
+MOST_HALVES = 3
 
 
 class Savings(Pair):
@@ -258,7 +260,7 @@ class Savings(Pair):
 
         While the highest rate suits the random start best, it gets a higher one: it shall not lose
         for want of a good rate. Once a rate ends lower than the one before, other starts get none
-        above.
+        above. Where features are to be kept and the lowest rate does not, halves of it are tried.
         """
         width, lrs = self.settings.widths[0], sorted(self.settings.lrs)
         found = [self._try("random", width, lr) for lr in lrs]
@@ -272,6 +274,16 @@ class Savings(Pair):
                 if end < last:
                     break
                 last = end
+        for arm in self.settings.arms:
+            like = ARMS[arm].like
+            if like is None or ARMS[arm].goal != "kept":
+                continue
+            lowest = next(run for run in found if run["arm"] == like)
+            for _ in range(MOST_HALVES):
+                if results.keeps(found, lowest):
+                    break
+                lowest = self._try(like, width, lowest["lr"] / 2)
+                found.append(lowest)
         return found
 
     def check_widest(self, lr: float) -> list[dict[str, Any]]:

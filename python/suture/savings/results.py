@@ -40,17 +40,19 @@ def kept_lr(sweep: list[Run], arm: str) -> float:
     """The rate at which an arm explains most at the end among those that leave its features, in the
     median, at least as much like A's as the best stitched start is before training; where none
     does, the one that leaves them most alike."""
-    floor = max(
-        (run["curve"]["correlation"][0] for run in sweep if ARMS[run["arm"]].source == "stitch"),
-        default=0.0,
-    )
 
     def worth(run: Run) -> tuple[bool, float]:
         end, alike = run["curve"]["held_out"][-1], run["curve"]["correlation"][-1]
-        return (True, float(end)) if alike >= floor else (False, float(alike))
+        return (True, float(end)) if keeps(sweep, run) else (False, float(alike))
 
     best: float = max(_of(sweep, arm=arm), key=worth)["lr"]
     return best
+
+
+def keeps(sweep: list[Run], run: Run) -> bool:
+    """Whether a run with the first seed ends at or above the floor of `kept_lr`."""
+    floor = _floors(sweep).get(0, -1.0)
+    return bool(run["curve"]["correlation"][-1] >= floor)
 
 
 def headline(runs: list[Run]) -> list[dict[str, Any]]:
@@ -268,7 +270,8 @@ def _floors(group: list[Run]) -> dict[int, float]:
     for run in group:
         if ARMS[run["arm"]].source == "stitch":
             alike = float(run["curve"]["correlation"][0])
-            floors[run["seed"]] = max(alike, floors.get(run["seed"], -1.0))
+            seed = run.get("seed", 0)
+            floors[seed] = max(alike, floors.get(seed, -1.0))
     return floors
 
 
