@@ -37,14 +37,16 @@ def saved(found: dict[str, Any]) -> str:
     rows = [row for row in found["summary"] if "saved" in row]
     widths = _widths(found)
     arms = [arm for arm in ARMS if any(row["arm"] == arm for row in rows)]
-    drawing = figure(3.4)
+    drawing = figure(3.8)
     axes = drawing.subplots()
     place = 0.8 / len(arms)
     for row in rows:
         value = row["saved"]["held_out"]
-        if value is None:
-            continue
         x = widths.index(row["d_sae"]) + (arms.index(row["arm"]) - (len(arms) - 1) / 2) * place
+        if value is None:
+            look: Any = {"color": COLORS[row["arm"]], "ha": "center", "va": "bottom"}
+            axes.text(x, 0.01, "not reached", rotation=90, fontsize=10, **look)
+            continue
         ends = [[value["median"] - value["min"]], [value["max"] - value["median"]]]
         axes.bar(x, value["median"], 0.9 * place, color=COLORS[row["arm"]])
         axes.errorbar(x, value["median"], yerr=ends, color=INK, capsize=3, linewidth=1)
@@ -69,7 +71,7 @@ def saved(found: dict[str, Any]) -> str:
 def curves(found: dict[str, Any]) -> str:
     """Held-out explained variance over operations, a panel for each width."""
     widths = _widths(found)
-    drawing = figure(0.6 + 2.3 * len(widths))
+    drawing = figure(1.4 + 2.3 * len(widths))
     panels = drawing.subplots(len(widths), 1, sharex=True, squeeze=False)[:, 0]
     for axes, width in zip(panels, widths, strict=True):
         for curve in found["curves"]:
@@ -109,19 +111,16 @@ def answers(found: dict[str, Any]) -> str:
                 axes.plot(*points, **look)
                 if of_a(curve["arm"]):  # where training begins
                     axes.plot(points[0][0], points[1][0], "o", markersize=5, **look)
-        if "correlation" in curve:
-            flops, low, high = (
-                [curve[key][i] for i in kept]
-                for key in ("flops", "correlation_lower", "correlation_upper")
-            )
-            below.fill_between(flops, low, high, color=look["color"], alpha=0.08, linewidth=0)
     [answer] = [row for row in found["answers"] if row["d_sae"] == width]
     above.axhline(answer["target"]["median"], color=MUTED, linewidth=0.8, linestyle="--")
     if answer["floor"] is not None:
         below.axhline(answer["floor"]["median"], color=MUTED, linewidth=0.8, linestyle="--")
     above.set_xscale("log")
-    above.set_ylim(0.3, 1)
-    below.set_ylim(-0.02, 0.8)
+    above.set_ylim(0.5, 0.95)
+    below.set_ylim(bottom=0)
+    # The random start comes from far below.
+    least = min(curve["flops"][0] for curve in own if curve["arm"] != "random")
+    above.set_xlim(left=0.6 * least)
     above.set_title(f"{width:,} latents", fontsize=11, loc="left")
     above.set_ylabel("explained variance")
     below.set_ylabel("correlation with A's\nlatents, median")
@@ -193,7 +192,7 @@ def frontier(found: dict[str, Any]) -> str:
 def cosine(found: dict[str, Any]) -> str:
     """How far decoder rows turned from their start, without dead latents (Fig. 2b)."""
     widths = _widths(found)
-    drawing = figure(0.6 + 1.6 * len(widths))
+    drawing = figure(1.4 + 1.6 * len(widths))
     panels = drawing.subplots(len(widths), 1, sharex=True, squeeze=False)[:, 0]
     for axes, width in zip(panels, widths, strict=True):
         for row in found["summary"]:
@@ -253,12 +252,12 @@ def _paper(axes: Axes) -> None:
     axes.axhline(0, color=MUTED, linewidth=0.8)
     axes.annotate(
         "the paper: 30 to 50 %",
-        (1, 0.46),
-        (-4, 0),
+        (1, 0.5),
+        (-4, 3),
         xycoords=("axes fraction", "data"),
         textcoords="offset points",
         ha="right",
-        va="center",
+        va="bottom",
         fontsize=9,
         color=MUTED,
         zorder=0,

@@ -72,7 +72,7 @@ class Settings(PairSettings):
                 raise ValueError(
                     f"arms holds {arm!r}, expected {like!r} beside it, whose start it has"
                 )
-        if "random" not in self.arms:
+        if "random" not in self.arms or len(set(self.arms)) < 2:
             raise ValueError(
-                f"arms is {self.arms}, expected 'random' among them, which others are compared with"
+                f"arms is {self.arms}, expected 'random', and another to compare with it"
             )
