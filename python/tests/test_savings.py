@@ -277,6 +277,7 @@ def test_two_answers_on_curves_made_up():
     looks = {(row["arm"], row["tokens"]): row for row in found["looks"]}
     assert [tokens for arm, tokens in looks if arm == "pairs"] == [0, 20, 60, 100]
     assert looks["pairs", 20]["correlation"] == pytest.approx(0.6 - 0.4 * 0.2)
+    assert looks["pairs", 20]["share_active"] == pytest.approx(0.6 - 0.4 * 0.2)
     assert looks["pairs", 60]["explained_variance"] == pytest.approx(0.82)
     assert looks["pairs", 60]["flops"] == pytest.approx(60 + 120)
     assert "correlation" not in looks["random", 0]

@@ -228,7 +228,8 @@ def answers(runs: list[Run]) -> list[dict[str, Any]]:
     with the same seed. All seeds have to. Levels are `LEVELS`, and the random start's end (`level`
     None).
 
-    *Looks*: explained variance and median correlation of each start along its training.
+    *Looks*: explained variance and likeness of each start along its training: median correlation,
+    and the share of A's active latents that are active in B too.
     """
     compared = headline(runs)
     found = []
@@ -318,7 +319,9 @@ def _looks(curve: dict[str, Any]) -> list[dict[str, Any]]:
     found = []
     for share in LOOKS:
         tokens = share * curve["tokens"][-1]
-        names = {"explained_variance": "median", "flops": "flops", "correlation": "correlation"}
+        names = {"explained_variance": "median"} | {
+            name: name for name in ("flops", "correlation", "share_active")
+        }
         values = {
             name: float(np.interp(tokens, curve["tokens"], curve[source]))
             for name, source in names.items()
