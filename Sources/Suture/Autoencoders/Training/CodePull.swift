@@ -21,11 +21,11 @@ struct CodePull {
     let operations: Double
 
     /// The latents that should be active on a token, and what they should contribute.
-    func forEach(_ row: Int, _ body: (_ latent: Int32, _ wanted: Float) throws -> Void) rethrows {
+    func forEach(_ row: Int, _ body: (_ latent: Int32, _ wanted: Float) -> Void) {
         let first = row * codes.width
         for slot in first..<first + Int(codes.counts[row]) {
             let latent = codes.indices[slot]
-            try body(latent, codes.values[slot] / (scales?[Int(latent)] ?? 1))
+            body(latent, codes.values[slot] / (scales?[Int(latent)] ?? 1))
         }
     }
 }
@@ -52,7 +52,7 @@ extension ForwardPass {
         let input = memory.input + row * memory.dIn
         var (loss, found) = (0.0, 0)
         scratch.begin(entries.count)
-        try pull.forEach(row) { latent, wanted in
+        pull.forEach(row) { latent, wanted in
             if let slot = (0..<entries.count).first(where: { entries.indices[$0] == latent && entries.values[$0] > 0 })
             {
                 scratch.wanted[slot] = wanted
