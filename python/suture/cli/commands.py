@@ -11,7 +11,16 @@ from typing import Any
 import numpy as np
 
 import suture
-from suture.cli import analysis, experiments, extraction, inputs, probing, steering, training
+from suture.cli import (
+    analysis,
+    carrying,
+    experiments,
+    extraction,
+    inputs,
+    probing,
+    steering,
+    training,
+)
 from suture.cli.experiments import Command
 
 
@@ -151,12 +160,17 @@ def _transfer_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--tied-rounds", type=int, default=0, help="then tie the encoder and refit so often (0)"
     )
+    carrying.add_held_out(parser)
+    carrying.add_layers(parser, "held-out ")
     parser.add_argument("--out", type=Path, required=True, help="folder for the moved SAE")
 
 
 def _transfer(options: Namespace) -> dict[str, Any]:
-    moved = suture.Stitch.load(options.stitch).transfer(
-        suture.SAE.load(options.sae),
+    stitch = suture.Stitch.load(options.stitch)
+    sae = suture.SAE.load(options.sae)
+    held = carrying.HeldOut.of(options, stitch.d_a, stitch.d_b, options.direction)
+    moved = stitch.transfer(
+        sae,
         direction=options.direction,
         site=options.site,
         refit=None if options.refit is None else inputs.rows(options.refit, options.layer, "layer"),
@@ -165,7 +179,8 @@ def _transfer(options: Namespace) -> dict[str, Any]:
         progress=not options.quiet,
     )
     moved.save(options.out)
-    return {"out": str(options.out)} | _describe_sae(moved)
+    result = {"out": str(options.out)} | _describe_sae(moved)
+    return result if held is None else result | {"held_out": held.judge(sae, moved, options)}
 
 
 # -- evaluate ------------------------------------------------------------------------------------
@@ -216,7 +231,7 @@ def _info_options(parser: ArgumentParser) -> None:
 
 
 def _describe_sae(sae: suture.SAE) -> dict[str, Any]:
-    return {
+    found = {
         "kind": "sae",
         "architecture": sae.architecture,
         "d_in": sae.d_in,
@@ -224,6 +239,21 @@ def _describe_sae(sae: suture.SAE) -> dict[str, Any]:
         "k": sae.k,
         "metadata": dict(sae.metadata),
     }
+    known = sae.evidence
+    return found if known is None else found | {"evidence": _evidence(known)}
+
+
+def _evidence(known: suture.LatentEvidence) -> str:
+    """What carrying by pairs found of its latents, in a line."""
+    judged = known.correlation[known.active_a >= 10]
+    # As in a fidelity: a latent that has gone silent agrees with nothing.
+    values = np.nan_to_num(judged)
+    middle = f"median {np.median(values):.2f}, " if values.size else ""
+    return (
+        f"carried by {known.rows:,} pairs; correlation with the source {middle}above 0.5 for "
+        f"{(values > 0.5).sum():,} of {values.size:,} latents that fire ten times on "
+        f"{known.held_out_rows:,} held-out pairs"
+    )
 
 
 def _info(options: Namespace) -> dict[str, Any]:
@@ -299,6 +329,13 @@ COMMANDS: dict[str, Command] = {
         "move a SAE through a stitch",
         "suture transfer stitch.safetensors sae/small --out sae/large",
     ),
+    "carry": (
+        carrying.carry_options,
+        carrying.carry,
+        "carry a SAE to another model by paired rows, so that its features stay themselves",
+        "suture carry sae/small acts/small acts/large --layer-b 3 "
+        "--held-out acts/held-small acts/held-large --out sae/carried",
+    ),
     "train": (
         training.train_options,
         training.train,
@@ -310,6 +347,12 @@ COMMANDS: dict[str, Command] = {
         _evaluate,
         "measure a SAE or a stitch on activations",
         "suture evaluate sae/large acts/held-out-large",
+    ),
+    "fidelity": (
+        carrying.fidelity_options,
+        carrying.fidelity,
+        "say whether the features of a moved SAE still are the same features",
+        "suture fidelity sae/small acts/held-small sae/large acts/held-large --layer-b 3",
     ),
     "analyse": (
         analysis.options,
