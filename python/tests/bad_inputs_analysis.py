@@ -185,6 +185,46 @@ for given, error, word in ((A, TypeError, "ndarray"), (OTHER_CODES, ValueError, 
         target, lambda _, g=given: analysis.FeatureStatistics(D_SAE).update(g), error,
         "codes", word, "expected",
     )  # fmt: skip
+target = "analysis.label_overlap"
+
+
+def statistics(d_sae: int = D_SAE, top: int = 2, rows: int = 1) -> analysis.FeatureStatistics:
+    found = analysis.FeatureStatistics(d_sae, top)
+    for _ in range(rows):
+        found.update(suture.SparseCodes([[1]], [[2.0]], d_sae))
+    return found
+
+
+def overlap(a: Any, b: Any) -> object:
+    return analysis.label_overlap(a, b)
+
+
+for name, given in (
+    ("statistics_a", lambda v: overlap(v, statistics())),
+    ("statistics_b", lambda v: overlap(statistics(), v)),
+):
+    row(target, lambda _, g=given: g(codes()), TypeError, name, "SparseCodes", "FeatureStatistics")
+    row(target, lambda _, g=given: g(None), TypeError, name, "NoneType", "FeatureStatistics")
+row(
+    target, lambda _: overlap(statistics(), statistics(5)), ValueError,
+    "statistics_b", "d_sae = 5", f"expected {D_SAE}",
+)  # fmt: skip
+row(
+    target, lambda _: overlap(statistics(), statistics(top=3)), ValueError,
+    "statistics_b", "top = 3", "expected 2",
+)  # fmt: skip
+row(
+    target, lambda _: overlap(statistics(), statistics(rows=2)), ValueError,
+    "statistics_b", "tokens = 2", "expected 1",
+)  # fmt: skip
+row(
+    target, lambda _: overlap(statistics(top=0), statistics(top=0)), ValueError,
+    "statistics_a", "top = 0", "expected at least 1",
+)  # fmt: skip
+row(
+    target, lambda _: overlap(statistics(rows=0), statistics(rows=0)), ValueError,
+    "statistics_a", "tokens = 0", "expected at least 1",
+)  # fmt: skip
 target = "analysis.feature_statistics"
 bad_activations(target, "acts", A, "d_in", lambda v: analysis.feature_statistics(sae(), v))
 row(target, lambda _: analysis.feature_statistics(A, A), TypeError, "sae", "ndarray", "expected")

@@ -65,6 +65,7 @@ RECORDS = (
     "analysis.Example",
     "analysis.FeaturePair",
     "analysis.FeatureSummary",
+    "analysis.LabelOverlap",
     "analysis.LogitWeights",
 )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from .attribution import AttributionCorrelation, attribution_correlation, next_tokens
 from .examples import Example, feature_examples, token_texts
+from .labels import LabelOverlap, label_overlap
 from .logits import LogitWeights, logit_weights, null_space_fraction
 from .pages import feature_page, write_feature_pages
 from .statistics import FeatureStatistics, feature_statistics
@@ -21,12 +22,14 @@ __all__ = [
     "FeaturePair",
     "FeatureStatistics",
     "FeatureSummary",
+    "LabelOverlap",
     "LogitWeights",
     "StructuralScore",
     "attribution_correlation",
     "feature_examples",
     "feature_page",
     "feature_statistics",
+    "label_overlap",
     "logit_weights",
     "next_tokens",
     "null_space_fraction",
