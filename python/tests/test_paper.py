@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The paper's experiments as one report, on a tiny random pair; findings and page by themselves."""
 
+import html
 import json
 import re
 import subprocess
@@ -15,8 +16,10 @@ pytest.importorskip("matplotlib")
 
 from pairs import pair_arguments, strict_json
 
+import suture
 from suture import paper
 from suture.cli import main
+from suture.paper import moved
 from suture.paper.experiments import experiment
 from suture.paper.finding import Finding, verdict
 
@@ -43,7 +46,7 @@ def test_page_has_a_figure_and_a_verdict_for_each_finding(report):
     findings = [f for e in results["experiments"] for f in e["findings"]]
     assert [f["figure"] for f in findings] == ["Fig. 6", "Table 1", "Fig. 7", "Table 2"]
     page = (report / "report.html").read_text("utf-8")
-    assert page.count("<svg ") == 4
+    assert page.count("<svg ") == 5
     for finding in findings:
         assert finding["paper"]
         assert finding["here"]
@@ -63,6 +66,28 @@ def test_numbers_are_those_of_the_stitch(report):
         for row in result["alphas"]
     ]
     assert trips[0] > trips[-1]
+
+
+def test_a_sae_is_moved_by_every_method(report):
+    """Beside Table 2's, by the functions themselves; the verdict is on the paper's method."""
+    found = strict_json(report / "transfer.json")
+    rows = {row["method"]: row for row in found["result"]["methods"]}
+    assert list(rows) == list(moved.METHODS)
+    assert rows["stitch"]["fvu"] == pytest.approx(found["result"]["rows"][1]["fvu"], rel=1e-12)
+    work = report / "work"
+    acts = [suture.Activations.open(work / "activations-held_out" / side) for side in ("a", "b")]
+    held = [one.shards(one.layers[0]) for one in acts]
+    original = suture.SAE.load(work / "sae" / "sae")
+    carried = suture.SAE.load(work / "moved-pairs" / "sae")
+    assert carried.evidence is not None
+    summary = suture.fidelity(original, held[0], carried, held[1], progress=False).summary()
+    assert rows["pairs"]["correlation"][1] == summary.correlation.median
+    assert rows["pairs"]["share_active"] == summary.share_active
+    [finding] = found["findings"]
+    assert f"{rows['stitch']['correlation'][1]:.2f} in the median" in finding["here"]
+    [remark] = found["remarks"].values()
+    assert f"{rows['pairs']['correlation'][1]:.2f} in the median" in remark
+    assert remark in html.unescape((report / "report.html").read_text("utf-8"))
 
 
 def test_a_second_run_computes_nothing_again(arguments, report, capsys):
@@ -149,9 +174,18 @@ def test_verdicts_follow_the_numbers():
         {"fvu": 0.4, "delta_loss": 0.3, "dead_fraction": 0.0},
         {"fvu": 1.4, "delta_loss": 3.0, "dead_fraction": 0.0},
     ]
-    findings = experiment("transfer").findings
-    assert findings({"rows": rows})[0].verdict == "reproduced"
+    # How other methods do has no say in it.
+    methods = [
+        {"method": "stitch", "correlation": [0.1, 0.2, 0.3]},
+        {"method": "pairs", "correlation": [0.7, 0.8, 0.9], "fvu": 0.0},
+    ]
+
+    def findings():
+        return experiment("transfer").findings({"rows": rows, "methods": methods})
+
+    assert findings()[0].verdict == "reproduced"
+    assert "0.20 in the median (quartiles 0.10 and 0.30)" in findings()[0].here
     rows[1]["fvu"] = 0.9
-    assert findings({"rows": rows})[0].verdict == "partly"
+    assert findings()[0].verdict == "partly"
     rows[1]["fvu"] = 2.0
-    assert findings({"rows": rows})[0].verdict == "differs"
+    assert findings()[0].verdict == "differs"

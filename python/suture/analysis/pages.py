@@ -141,12 +141,12 @@ def _environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {"visible": _visible, "number": _number, "share": _share, "file": _file}
+    found.filters |= {"visible": visible, "number": _number, "share": _share, "file": _file}
     found.globals["shade"] = _shade
     return found
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """Line ends as signs, and whatever cannot be seen (or would turn the text around) as its
     code."""
     return "".join(

@@ -63,7 +63,8 @@ def run(
 
     Returns:
         "name", "title", "section", "settings", "result" (the experiment's own), "findings" (each a
-        :class:`Finding` as a dict) and "seconds".
+        :class:`Finding` as a dict), "remarks" (on figures that the paper does not have) and
+        "seconds".
 
     Raises:
         ValueError: a name or path is not what it should be, or the experiment is not possible with
@@ -223,6 +224,7 @@ def _run(
         "settings": asdict(settings),
         "result": result,
         "findings": [asdict(finding) for finding in module.findings(result)],
+        "remarks": module.remarks(result) if hasattr(module, "remarks") else {},
         "seconds": time.perf_counter() - start,
     }
     return found, draw(name, result)

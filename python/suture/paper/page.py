@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from suture.analysis.pages import visible
 from suture.report.page import environment
 
 #: What a verdict is called on the page.
@@ -27,9 +28,15 @@ def render(results: dict[str, Any], drawn: dict[str, dict[str, str]]) -> str:
             finding | {"svg": Markup(figures.pop(finding["figure"], ""))}
             for finding in found["findings"]
         ]
-        more = [{"figure": name, "svg": Markup(svg)} for name, svg in figures.items()]
+        remarks = found["remarks"]
+        more = [
+            {"figure": name, "svg": Markup(svg), "text": remarks.get(name, "")}
+            for name, svg in figures.items()
+        ]
         chapters.append(found | {"findings": parts, "more": more})
     findings = [finding for found in results["experiments"] for finding in found["findings"]]
     counts = {word: sum(f["verdict"] == word for f in findings) for word in WORDS}
-    template = environment("suture.paper").get_template("paper.html.j2")
+    pages = environment("suture.paper")
+    pages.filters["visible"] = visible
+    template = pages.get_template("paper.html.j2")
     return template.render(r=results, chapters=chapters, words=WORDS, counts=counts)
