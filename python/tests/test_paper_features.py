@@ -25,7 +25,7 @@ NAMES = ("attribution", "entropy", "features")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Where the three have been run."""
+    """Where they have been run."""
     folder = tmp_path_factory.mktemp("features")
     rng = np.random.default_rng(0)
     texts = [{"text": "".join(rng.choice(list("abcd <é>"), 60))} for _ in range(90)]
@@ -66,6 +66,30 @@ def test_attributions_are_those_of_the_functions(folder):
     assert trained["features"] + trained["left_out"] == 48
     assert trained["median"] == pytest.approx(np.median(values), abs=1e-9)
     assert sum(trained["counts"]) == len(values)
+
+
+def test_attributions_by_method_judge_the_same_features(folder):
+    found = result(folder, "attribution")
+    rows = {row["method"]: row for row in found["methods"]}
+    assert list(rows) == ["stitch", "refit", "pairs"]
+    work = folder / "out" / "work"
+    acts = [suture.Activations.open(work / "activations-held_out" / side) for side in "ab"]
+    held = [one.shards(one.layers[0]) for one in acts]
+    heads = [suture.models.unembedding(model) for model in tiny_pair()[:2]]
+    for method in ("refit", "pairs"):
+        expected = suture.analysis.attribution_correlation(
+            suture.SAE.load(work / "sae" / "sae"), held[0], heads[0],
+            suture.SAE.load(work / f"moved-{method}" / "sae"), held[1], heads[1],
+            suture.analysis.next_tokens(acts[0]), progress=False,
+        )  # fmt: skip
+        values = np.nan_to_num(expected.correlation[expected.active_a >= found["least_active"]])
+        assert rows[method]["features"] == rows["stitch"]["features"] == len(values)
+        assert rows[method]["median"] == pytest.approx(np.median(values), abs=1e-9)
+        assert sum(rows[method]["counts"]) == len(values)
+    [remark] = json.loads((folder / "out" / "attribution.json").read_text("utf-8"))[
+        "remarks"
+    ].values()
+    assert f"pairs: {rows['pairs']['median']:.2f} (" in remark
 
 
 def test_entropy_follows_features_to_the_other_model(folder):

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from suture.paper import moved
+
 if TYPE_CHECKING:
     from suture.paper.ground import Ground, Name
     from suture.sae import SAE
@@ -78,7 +80,10 @@ def original(ground: Ground, kind: Kind, size: Size | None = None) -> tuple[SAE,
 
 
 def attribution(
-    ground: Ground, kind: Kind = "trained", size: Size | None = None
+    ground: Ground,
+    kind: Kind = "trained",
+    size: Size | None = None,
+    method: moved.Method = "stitch",
 ) -> dict[str, Floats]:
     """Attribution correlation (eq. 10) of every feature of a SAE on A with its transfer to B, on
     the held-out tokens.
@@ -86,6 +91,7 @@ def attribution(
     Args:
         ground: the pair.
         kind, size: of the SAE, as for :func:`original`.
+        method: what moves it; others than the stitch move the SAE that all experiments share.
 
     Returns:
         "correlation" (d_sae,), NaN where a side never varies; "activations" (d_sae,), the same of
@@ -96,18 +102,21 @@ def attribution(
     """
     ground.needs_one_tokenizer("attribution correlations")
     sae, depends = original(ground, kind, size)
+    if method != "stitch":
+        other, extra = moved.moved(ground, method)
+        depends |= {"moved": extra}
 
     def compute(folder: Path) -> dict[str, Any]:
         from suture import analysis
 
         following = analysis.next_tokens(ground.activations("held_out", "a"))
-        moved = ground.stitch().transfer(sae)
+        carried = ground.stitch().transfer(sae) if method == "stitch" else other
         heads = [ground.unembedding(side) for side in SIDES]
         codes_a, codes_b = (
             one.encode(ground.rows("held_out", side), progress=ground.progress)
-            for one, side in zip((sae, moved), SIDES, strict=True)
+            for one, side in zip((sae, carried), SIDES, strict=True)
         )
-        found = analysis.AttributionCorrelation(sae, heads[0], moved, heads[1])
+        found = analysis.AttributionCorrelation(sae, heads[0], carried, heads[1])
         found.update(codes_a, codes_b, following, progress=ground.progress)
         # With logit weights of 1, attributions are activations.
         ones, head = np.ones((sae.d_sae, 1)), np.ones((1, heads[0].shape[1]))
@@ -127,6 +136,9 @@ def attribution(
     if size is not None and size != common_size(ground):
         name += f"-{size[0]}-{size[1]}"
         title += f" ({size[0]:,} latents, {size[1]} active)"
+    if method != "stitch":
+        name += f"-{method}"
+        title += f", moved by {moved.METHODS[method]}"
     depends |= ground.key("models", "held_out", "stitch")
     return _arrays(ground.steps.run(name, title, depends, compute).folder)
 

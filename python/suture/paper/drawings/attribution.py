@@ -8,14 +8,19 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from suture.paper.experiments.attribution import label
-from suture.report.drawing import AMBER, GREY, INK, STYLE, TEAL, figure, svg
+from suture.paper.experiments.attribution import BY_METHOD, label
+from suture.paper.moved import METHODS
+from suture.report.drawing import AMBER, BLUE, GREY, INK, STYLE, TEAL, figure, svg
 
 
 def draw(result: dict[str, Any]) -> dict[str, str]:
     """Fig. 4a and Fig. 14."""
     with matplotlib.rc_context(STYLE):
-        return {"Fig. 4a": trained(result), "Fig. 14": against_random(result)}
+        return {
+            "Fig. 4a": trained(result),
+            "Fig. 14": against_random(result),
+            BY_METHOD: by_method(result),
+        }
 
 
 def trained(result: dict[str, Any]) -> str:
@@ -51,6 +56,22 @@ def against_random(result: dict[str, Any]) -> str:
     return svg(drawing, "Densities of attribution correlations, trained and untrained SAEs")
 
 
+def by_method(result: dict[str, Any]) -> str:
+    """Histograms of the same features by the way of moving, one above the other."""
+    found = result["methods"]
+    drawing = figure(0.9 + 1.15 * len(found))
+    axes_of = _rows(drawing, found)
+    for axes, row, color in zip(axes_of, found, (AMBER, BLUE, TEAL), strict=True):
+        axes.stairs(row["counts"], result["edges"], fill=True, color=color)
+        axes.axvline(row["median"], color=INK, linewidth=1)
+        title = f"{METHODS[row['method']]}: median {row['median']:.2f}"
+        axes.set_title(title, fontsize=10, loc="left")
+        axes.set_ylabel("features")
+    counts = np.sum([row["counts"] for row in found], 0)
+    _span(drawing, result["edges"], counts)
+    return svg(drawing, "Histograms of the attribution correlation by the way of moving the SAE")
+
+
 def _rows(drawing: Any, saes: list[Any]) -> Any:
     return drawing.subplots(len(saes), 1, sharex=True, squeeze=False)[:, 0]
 
@@ -58,8 +79,12 @@ def _rows(drawing: Any, saes: list[Any]) -> Any:
 def _scale(drawing: Any, result: dict[str, Any]) -> None:
     """From the lowest thousandth of the features to 1."""
     counts = np.sum([sae[k]["counts"] for sae in result["saes"] for k in ("trained", "random")], 0)
+    _span(drawing, result["edges"], counts)
+
+
+def _span(drawing: Any, edges: list[float], counts: Any) -> None:
     first = int(np.searchsorted(np.cumsum(counts), 0.001 * counts.sum()))
     for axes in drawing.axes:
-        axes.set_xlim(min(result["edges"][first], -0.1), 1)
+        axes.set_xlim(min(edges[first], -0.1), 1)
         axes.axvline(0, color=GREY, linewidth=0.8, zorder=0)
     drawing.axes[-1].set_xlabel("attribution correlation, A with B")

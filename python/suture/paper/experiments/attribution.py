@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from suture.paper import measures
+from suture.paper import measures, moved
 from suture.paper.finding import Finding, verdict
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def run(ground: Ground, settings: Settings) -> dict[str, Any]:
         "least_active": settings.least_active,
         "down_explained_variance": held_out["down_explained_variance"],
         "saes": [_of_size(ground, size, settings) for size in sizes],
+        "methods": [_of_method(ground, method, settings) for method in moved.METHODS],
     }
 
 
@@ -87,6 +88,22 @@ def _of_size(ground: Ground, size: measures.Size, settings: Settings) -> dict[st
     # That a trained feature, drawn at random, is above an untrained one.
     found["above_random"] = _probability_above(*kept)
     return found
+
+
+def _of_method(ground: Ground, method: moved.Method, settings: Settings) -> dict[str, Any]:
+    """The SAE of all experiments, moved in another way. Every method is judged by the same
+    features, those that A makes active often enough; one that is silent in B counts as 0."""
+    measured = measures.attribution(ground, method=method)
+    kept = measured["active_a"] >= settings.least_active
+    values = np.nan_to_num(measured["correlation"][kept])
+    return {
+        "method": method,
+        "features": len(values),
+        "median": float(np.median(values)),
+        "quartiles": np.quantile(values, [0.25, 0.75]).tolist(),
+        "above_half": float(np.mean(values > 0.5)),
+        "counts": np.histogram(values, np.linspace(-1, 1, settings.bins + 1))[0].tolist(),
+    }
 
 
 def _probability_above(x: measures.Floats, y: measures.Floats) -> float:
@@ -164,3 +181,23 @@ def _untrained(first: dict[str, Any], others: list[dict[str, Any]]) -> Finding:
         if apart[0]
         else "An untrained SAE goes through the same stitch, which alone carries so much over.",
     )
+
+
+#: Name of the figure that compares the ways of moving a SAE.
+BY_METHOD = "Attribution correlation by the way of moving the SAE"
+
+
+def remarks(result: dict[str, Any]) -> dict[str, str]:
+    """What is said of the figure that the paper does not have."""
+    rows = result["methods"]
+    said = "; ".join(
+        f"{moved.METHODS[row['method']]}: {row['median']:.2f} ({row['quartiles'][0]:.2f}, "
+        f"{row['quartiles'][1]:.2f}), {row['above_half']:.0%} above 0.5"
+        for row in rows
+    )
+    return {
+        BY_METHOD: f"Median and quartiles over the {rows[0]['features']:,} features that are "
+        f"active on {result['least_active']} held-out tokens of A, one that is silent in B "
+        f"counting as 0: {said}. Refitting changes what a feature promotes, not where it fires; "
+        "pairs change both."
+    }
