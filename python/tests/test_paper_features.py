@@ -20,7 +20,7 @@ from suture.models.tiny import tiny_pair
 from suture.paper import measures
 from suture.paper.experiments import attribution, draw, entropy, experiment, features
 
-NAMES = ("attribution", "entropy", "features")
+NAMES = ("attribution", "entropy", "features", "labels")
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +90,35 @@ def test_attributions_by_method_judge_the_same_features(folder):
         "remarks"
     ].values()
     assert f"pairs: {rows['pairs']['median']:.2f} (" in remark
+
+
+def test_labels_are_those_of_the_functions(folder):
+    found = result(folder, "labels")
+    work = folder / "out" / "work"
+    acts = [suture.Activations.open(work / "activations-held_out" / side) for side in "ab"]
+    held = [one.shards(one.layers[0]) for one in acts]
+    first, second = (
+        suture.analysis.feature_statistics(suture.SAE.load(path), rows, 20, progress=False)
+        for path, rows in ((work / "sae" / "sae", held[0]), (work / "moved-pairs" / "sae", held[1]))
+    )
+    expected = suture.analysis.label_overlap(first, second)
+    stitch, refit, pairs = found["methods"]
+    assert pairs["mean"] == pytest.approx(expected.mean)
+    assert pairs["share_kept"] == pytest.approx(expected.share_kept)
+    assert pairs["control_mean"] == pytest.approx(expected.control_mean)
+    assert found["judged"] == expected.judged == sum(pairs["counts"])
+    assert np.dot(pairs["counts"], np.arange(21)) / 20 == pytest.approx(
+        expected.mean * 1.0 * sum(pairs["counts"])
+    )
+    # Refitting leaves the encoder alone.
+    assert refit["counts"] == stitch["counts"]
+    assert len(found["examples"]) == 3
+    overlaps = [shown["overlap"]["pairs"] for shown in found["examples"]]
+    assert overlaps == sorted(overlaps, reverse=True)
+    for shown in found["examples"]:
+        top = shown["columns"]["A"][0]
+        assert top["row"] == first.example_rows[shown["feature"], 0]
+        assert shown["columns"]["B, by pairs"][0]["row"] == second.example_rows[shown["feature"], 0]
 
 
 def test_entropy_follows_features_to_the_other_model(folder):

@@ -4,6 +4,7 @@ language and page."""
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from pathlib import Path
@@ -108,7 +109,7 @@ def test_every_experiment_is_there(written: tuple[Path, dict[str, Any]]) -> None
     assert [found["name"] for found in results["experiments"]] == list(paper.EXPERIMENTS)
     for name in paper.EXPERIMENTS:
         found = strict_json(out / f"{name}.json")
-        assert found["findings"] or name == "features"
+        assert found["findings"] or name in ("features", "labels")
     assert strict_json(out / "paper.json")["left_out"] == {}
     for step in (out / "work").rglob("step.json"):
         strict_json(step)
@@ -123,6 +124,10 @@ def test_the_page_shows_each_finding(written: tuple[Path, dict[str, Any]]) -> No
             assert f"{finding['figure']}: " in page
     for link in re.findall(r'href="([^"#:]+)"', page):
         assert (out / link).is_file(), link
+    for text in (text for found in results["experiments"] for text in found["remarks"].values()):
+        assert text in html.unescape(page)
+    [labels] = [found["result"] for found in results["experiments"] if found["name"] == "labels"]
+    assert page.count('<div class="labels">') == len(labels["examples"]) > 0
     assert not list(out.rglob("*.partial"))
 
 

@@ -3,7 +3,8 @@
 
 It has ``TITLE`` and ``SECTION`` (of the paper), a dataclass ``Settings``, and two functions:
 ``run(ground, settings)`` gives a result that JSON can hold, ``findings(result)`` compares it with
-the paper. Its figures are drawn by the module of the same name in :mod:`suture.paper.drawings`. No
+the paper. Where it has figures beyond the paper's, ``remarks(result)`` says by their names what
+they show. Its figures are drawn by the module of the same name in :mod:`suture.paper.drawings`. No
 module of this package imports torch or matplotlib when it is imported: the command line reads
 their settings.
 """
@@ -27,6 +28,7 @@ EXPERIMENTS = (
     "entropy",
     "attention",
     "features",
+    "labels",
 )
 
 
