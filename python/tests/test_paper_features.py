@@ -107,9 +107,8 @@ def test_labels_are_those_of_the_functions(folder):
     assert pairs["share_kept"] == pytest.approx(expected.share_kept)
     assert pairs["control_mean"] == pytest.approx(expected.control_mean)
     assert found["judged"] == expected.judged == sum(pairs["counts"])
-    assert np.dot(pairs["counts"], np.arange(21)) / 20 == pytest.approx(
-        expected.mean * 1.0 * sum(pairs["counts"])
-    )
+    mean = np.dot(pairs["counts"], np.arange(21)) / 20 / expected.judged
+    assert mean == pytest.approx(expected.mean)
     # Refitting leaves the encoder alone.
     assert refit["counts"] == stitch["counts"]
     assert len(found["examples"]) == 3

@@ -7,6 +7,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from suture.paper.experiments.labels import OVERLAPS
 from suture.paper.moved import METHODS
@@ -21,7 +22,7 @@ def draw(result: dict[str, Any]) -> dict[str, str]:
 
 def overlaps(result: dict[str, Any]) -> str:
     """The share of features that keep at least so many examples, a line for each method."""
-    drawing = figure(3.3)
+    drawing = figure(3.9)
     axes = drawing.subplots()
     top = result["top"]
     at_least = np.arange(top + 1)
@@ -37,5 +38,7 @@ def overlaps(result: dict[str, Any]) -> str:
     axes.set_ylim(0, 1)
     axes.set_xlabel(f"of the top {top} examples in A, at least so many are in B's")
     axes.set_ylabel("share of features")
-    axes.legend(frameon=False, loc="upper right", fontsize=10)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    # Above, where no line can lie behind it.
+    drawing.legend(frameon=False, loc="outside upper center", fontsize=10)
     return svg(drawing, "Share of features over how many of their top examples they keep")
