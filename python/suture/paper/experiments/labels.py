@@ -178,7 +178,7 @@ def remarks(result: dict[str, Any]) -> dict[str, str]:
         OVERLAPS: f"A feature's label is read off the contexts in which it is most active. Of the "
         f"top {result['top']} contexts in A (held-out tokens, {result['judged']:,} features that "
         f"fire so often) so many are among the top {result['top']} in B: {said}.{control} "
-        "Where half are shared the label can be taken along: for "
-        f"{rows[best]['share_kept']:.0%} of the features at best "
-        f"({moved.METHODS[best]}); the others want to be read again in B."
+        "Where half are shared, what was read in A still describes most of what B shows: for "
+        f"{rows[best]['share_kept']:.0%} of the features at best ({moved.METHODS[best]}). Labels "
+        "of the others want to be read again in B."
     }

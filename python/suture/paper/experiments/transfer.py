@@ -79,9 +79,11 @@ def remarks(result: dict[str, Any]) -> dict[str, str]:
         for row in result["methods"]
     )
     first = result["methods"][0]
+    # No "-0.00".
+    control = round(first["control"], 2) + 0.0
     return {
         BY_METHOD: f"On held-out tokens. {said}. Correlations are those of a latent's activations "
         f"in A and in B, of the {first['judged']:,} latents that fire ten times in A, one that is "
-        f"silent in B counting as 0; with other rows they are {first['control']:.2f}. By pairs, "
+        f"silent in B counting as 0; with other rows they are {control:.2f}. By pairs, "
         "activations of A are regressed on rows of B (suture.carry): not the paper's method."
     }
