@@ -32,7 +32,7 @@ def test_history(rng: np.random.Generator) -> None:
     assert [row["tokens"] for row in run.history] == [400, 800, 1050]
     assert rows == run.history
     assert set(rows[0]) == {
-        "steps", "tokens", "loss", "sparsity_loss", "aux_loss", "explained_variance",
+        "steps", "tokens", "loss", "sparsity_loss", "aux_loss", "pull_loss", "explained_variance",
         "explained_variance_average", "l0", "dead",
         "lr", "seconds", "flops", "flops_executed",
     }  # fmt: skip
