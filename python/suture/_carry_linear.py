@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Carrying a probe by paired rows: its logits in A regressed on the rows of B."""
+"""Carrying a probe by paired rows, its logits in A regressed on the rows of B, or a vector."""
 
 from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +21,11 @@ from ._pairs import Pairs, paired_blocks
 from ._progress import Meter, Progress
 from .moments import check_tokens
 from .probe import Probe
-from .reports import SutureWarning
+from .reports import FitReport, SutureWarning
 from .rows import Rows
 from .site import Site
+from .steering import SteeringVector
+from .stitch import Stitch
 
 Int64 = npt.NDArray[np.int64]
 
@@ -189,3 +193,30 @@ def _check(part: PairedPart, places: Int64) -> None:
     ):
         with named(h=(name, numbers[places])):
             _core.row_norms(rows.take(places), norms, None)
+
+
+def carry_vector(
+    vector: SteeringVector,
+    acts_a: Acts,
+    acts_b: Acts,
+    pairs: Pairs,
+    rows: Any,
+    place: Site | None,
+    ridge: float | None,
+    progress: Progress,
+) -> tuple[SteeringVector, FitReport]:
+    """`suture.carry` of a steering vector; arguments are checked."""
+    if vector.mean is None:
+        raise ValueError(
+            "sae has no mean, expected a steering vector with the mean of its positive texts, from "
+            "which z_mean follows in the other model"
+        )
+    if not isinstance(acts_a, Iterator):
+        Stream(acts_a, "acts_a", (vector.d, "d"))
+    stitch = Stitch.fit(
+        acts_a, acts_b, method="ridge", ridge=ridge, pairs=pairs, rows=rows, progress=progress
+    )
+    moved = stitch.transfer(vector)
+    if place is not None:
+        moved.metadata |= place.metadata
+    return moved, cast(FitReport, stitch.report)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Carrying a SAE or a probe to another model by paired rows, so that each stays what it is."""
+"""Carrying a SAE, a probe or a vector to another model by paired rows, so that it stays itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from . import _core
 from ._arguments import instance, integer, named, real
-from ._carry_linear import ProbeCarryReport, carry_probe
+from ._carry_linear import ProbeCarryReport, carry_probe, carry_vector
 from ._coded import paired_parts
 from ._counting import common_pairs
 from ._inputs import Acts, Stream
@@ -23,10 +23,11 @@ from .correspondence import Fidelity
 from .moments import check_tokens
 from .probe import Probe
 from .refit import RefitReport, refit_decoder
-from .reports import SutureWarning
+from .reports import FitReport, SutureWarning
 from .rows import Rows, as_rows
 from .sae import SAE
 from .site import Site, named_site
+from .steering import SteeringVector
 
 __all__ = ["CarryReport", "ProbeCarryReport", "carry"]
 
@@ -93,8 +94,20 @@ def carry(
     ridge: float | None = None,
     progress: Progress = True,
 ) -> tuple[Probe, ProbeCarryReport]: ...
+@overload
 def carry(
-    sae: SAE | Probe,
+    sae: SteeringVector,
+    acts_a: Acts,
+    acts_b: Acts,
+    *,
+    pairs: Pairs = None,
+    rows: Any = None,
+    site: Site | str | None = None,
+    ridge: float | None = None,
+    progress: Progress = True,
+) -> tuple[SteeringVector, FitReport]: ...
+def carry(
+    sae: SAE | Probe | SteeringVector,
     acts_a: Acts,
     acts_b: Acts,
     *,
@@ -106,9 +119,9 @@ def carry(
     sample: int = 65_536,
     refit: bool = True,
     progress: Progress = True,
-) -> tuple[SAE | Probe, CarryReport | ProbeCarryReport]:
-    """Carry a SAE or a probe to another model by pairs of rows, such that its latents or classes
-    stay what they are.
+) -> tuple[SAE | Probe | SteeringVector, CarryReport | ProbeCarryReport | FitReport]:
+    """Carry a SAE, a probe or a steering vector to another model by pairs of rows, such that its
+    latents, classes or direction stay what they are.
 
     A stitch composes (`Stitch.transfer`, arXiv 2506.06609, eq. 6), and what it loses of a row all
     latents lose. Here the codes of A are regressed on the rows of B, latent by latent, and each
@@ -121,9 +134,13 @@ def carry(
     logits. The joint stitch is another map, and its probe another probe. No labels are needed. A
     regression is no more certain than B's rows allow: logits are nearer to their mean than in A.
 
+    A steering vector is a difference of rows, and goes through the ridge regression of B's rows on
+    A's: it is what `Stitch.transfer` makes of it by that stitch, `z_mean` from the mapped mean.
+
     Args:
         sae: a SAE of the model of `acts_a`, of any architecture and normalisation, or a
-            `suture.Probe` of it. A normalisation of each token stays behind: the result has none.
+            `suture.Probe` or `suture.SteeringVector` of it. A normalisation of each token stays
+            behind: the result has none.
         acts_a: (N, d_in) rows of its model.
         acts_b: (N, d_b) rows of the other model on the same text.
         pairs: (rows_a, rows_b) as from `suture.align`: which rows belong together; None: row i of
@@ -142,8 +159,8 @@ def carry(
         progress: True for a tqdm bar after two seconds, or a function of (done, total).
 
     Returns:
-        (SAE, CarryReport): the SAE for B and what is known of each latent; or (Probe,
-        ProbeCarryReport). `sae` stays as it is.
+        (SAE, CarryReport): the SAE for B and what is known of each latent; (Probe,
+        ProbeCarryReport); or (SteeringVector, FitReport), of the regression. `sae` stays as it is.
 
     Raises:
         ValueError: rows are not paired, have another width, or are not finite.
@@ -167,15 +184,23 @@ def carry(
     >>> carried, bool(report.agreement > 0.95)
     (Probe(d_in=8, classes=[False, True]), True)
     """
-    instance("sae", sae, (SAE, Probe), "suture.SAE or suture.Probe")
-    if isinstance(sae, Probe):
+    instance(
+        "sae",
+        sae,
+        (SAE, Probe, SteeringVector),
+        "suture.SAE, suture.Probe or suture.SteeringVector",
+    )
+    if not isinstance(sae, SAE):
+        kind = "a probe" if isinstance(sae, Probe) else "a steering vector"
         for name, value, none in (("rounds", rounds, 2), ("sample", sample, 65_536)):
             if value != none:
-                raise TypeError(f"{name} is {value!r} with a probe, expected none: it is for SAEs")
+                raise TypeError(f"{name} is {value!r} with {kind}, expected none: it is for SAEs")
         if refit is not True:
-            raise TypeError(f"refit is {refit!r} with a probe, expected none: it is for SAEs")
+            raise TypeError(f"refit is {refit!r} with {kind}, expected none: it is for SAEs")
         strength = 0.0 if ridge is None else real("ridge", ridge, above=True, most=1e12)
         place = named_site("site", site)
+        if isinstance(sae, SteeringVector):
+            return carry_vector(sae, acts_a, acts_b, pairs, rows, place, ridge, progress)
         return carry_probe(sae, acts_a, acts_b, pairs, as_rows(rows), place, strength, progress)
     most = integer("rounds", rounds, 0, 100)
     kept = integer("sample", sample, 1, 2**30)

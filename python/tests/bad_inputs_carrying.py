@@ -18,7 +18,14 @@ def carry(a: Any = A, b: Any = B, of: Any = None, **more: Any) -> object:
 
 
 target = "carry"
-row(target, lambda _: carry(of=A), TypeError, "sae", "ndarray", "expected suture.SAE or")
+row(
+    target,
+    lambda _: carry(of=A),
+    TypeError,
+    "sae",
+    "ndarray",
+    "expected suture.SAE, suture.Probe or",
+)
 bad_activations(target, "acts_a", A, "d_in", lambda v: carry(a=v))
 bad_activations(target, "acts_b", B, None, lambda v: carry(b=v))
 row(target, lambda _: carry(b=B[:-1]), ValueError, "acts_b", f"{len(B) - 1}", f"{len(A)}")
@@ -71,3 +78,13 @@ row(
     suture.NumericalError,
     "logits of the probe do not vary",
 )
+
+# -- steering vectors ----------------------------------------------------------------------------
+vector = suture.SteeringVector.fit(A[:20], A[20:])
+row(target, lambda _: carry(of=suture.SteeringVector(A[0], 1.0)), ValueError, "sae", "no mean")
+row(target, lambda _: carry(of=vector, a=A[:, 1:]), ValueError, "acts_a", f"d = {A.shape[1]}")
+row(target, lambda _: carry(of=vector, b=B[:-1]), ValueError, f"{len(B) - 1}", f"{len(A)}")
+row(target, lambda _: carry(of=vector, rounds=3), TypeError, "rounds", "3", "a steering vector")
+row(target, lambda _: carry(of=vector, refit=False), TypeError, "refit", "a steering vector")
+bad_numbers(target, "ridge", lambda v: carry(of=vector, ridge=v), 0, -1.0, 1e13, "1")
+row(target, lambda _: carry(of=vector, site="nowhere"), ValueError, "site", "nowhere")
