@@ -145,6 +145,10 @@ def carry_probe(
             seen += len(mask)
             meter.show(seen, total or 0)
     rows = moments.info()[2]
+    if rows < 2:
+        raise ValueError(
+            f"acts_a and acts_b have {rows} pairs of rows that count, expected at least 2"
+        )
     if seen < b.cols:
         warnings.warn(
             f"carry: {seen} pairs of rows for the {b.cols} coordinates of acts_b, expected more "

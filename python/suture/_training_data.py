@@ -34,7 +34,10 @@ class Like:
 
     def __init__(self, like: Any, total: int):
         if not isinstance(like, tuple) or len(like) != 2 or not isinstance(like[0], SAE):
-            raise TypeError(f"like is {like!r}, expected (suture.SAE, its activations)")
+            found = f"a {type(like).__name__}"
+            if isinstance(like, tuple):
+                found += f" of {', '.join(type(part).__name__ for part in like) or 'nothing'}"
+            raise TypeError(f"like is {found}, expected (suture.SAE, its activations)")
         self.sae: SAE = like[0]
         self._acts = like[1]
         self._stream = Stream(like[1], "like", (self.sae.d_in, "d_in"))

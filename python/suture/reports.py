@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,8 +106,8 @@ class FitReport:
     seconds: float
 
 
-def fit_report(values: dict[str, Any], rows: RowReport) -> FitReport:
-    """The report of the core as a record."""
+def fit_report(values: dict[str, Any], rows: RowReport, names: dict[str, str]) -> FitReport:
+    """The report of the core as a record; `names` are what the caller calls h_a and h_b."""
     after = Objective(**values["after"])
     roots = {"h_a": math.sqrt(after.variance_a), "h_b": math.sqrt(after.variance_b)}
     smaller, larger = sorted(roots, key=roots.__getitem__)
@@ -124,6 +125,9 @@ def fit_report(values: dict[str, Any], rows: RowReport) -> FitReport:
             "before": Objective(**values["before"]),
             "after": after,
             "rows": rows,
-            "warnings": tuple(text.format(**details) for text in found),
+            "warnings": tuple(
+                re.sub(r"\bh_[ab]\b", lambda side: names.get(side[0], side[0]), text)
+                for text in (text.format(**details) for text in found)
+            ),
         }
     )

@@ -144,13 +144,15 @@ class Stitch(AffineMaps):
         if metadata is not None:
             to_json(metadata)
         found = moments_of(acts_a, acts_b, progress, pairs=pairs, rows=rows)
-        given = "acts_a" if moments is None else "moments"
-        with Meter(progress, "stitch", None, unit="step") as meter, named(moments=given):
+        names = {"moments": "acts_a" if moments is None else "moments"}
+        if not isinstance(acts_a, Moments):
+            names |= {"h_a": "acts_a", "h_b": "acts_b"}
+        with Meter(progress, "stitch", None, unit="step") as meter, named(0, **names):
             core, report = _core.stitch_fit(
                 found._core, alpha, tolerance, iterations, ridge, method, objective, meter.part()
             )
         self = cls._wrap(core, _sides(acts_a, acts_b) | (metadata or {}))
-        self.report = fit_report(report, found.rows)
+        self.report = fit_report(report, found.rows, names)
         for text in self.report.warnings:
             warnings.warn(f"Stitch.fit: {text}", SutureWarning, stacklevel=2)
         return self

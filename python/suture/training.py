@@ -257,6 +257,12 @@ class Trainer:
                 f"like is {given} and pull is {self._pull}, expected both or neither: what latents "
                 "are pulled towards, and how strongly"
             )
+        sae = like[0] if isinstance(like, tuple) and like else None
+        if isinstance(sae, SAE) and sae.d_sae != self._d_sae:
+            raise ValueError(
+                f"like has a SAE of d_sae = {sae.d_sae}, expected {self._d_sae}: latent i is to "
+                "stay latent i"
+            )
 
     def _codes(self, like: SparseCodes | None) -> _core.Codes | None:
         self._wants(like)

@@ -88,3 +88,7 @@ row(target, lambda _: carry(of=vector, rounds=3), TypeError, "rounds", "3", "a s
 row(target, lambda _: carry(of=vector, refit=False), TypeError, "refit", "a steering vector")
 bad_numbers(target, "ridge", lambda v: carry(of=vector, ridge=v), 0, -1.0, 1e13, "1")
 row(target, lambda _: carry(of=vector, site="nowhere"), ValueError, "site", "nowhere")
+row(target, lambda _: carry(of=vector, b=np.ones_like(B), rows=suture.Rows.all()), ValueError,
+    "acts_b", "the same", "expected it to vary")  # fmt: skip
+probe = suture.Probe.fit(A, A[:, 0] > np.median(A[:, 0]))
+row(target, lambda _: carry(of=probe, a=A[:1], b=B[:1]), ValueError, "acts_a and acts_b", "1 pair")

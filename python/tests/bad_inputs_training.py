@@ -331,3 +331,6 @@ for method in ("step", "gradients", "step_grad"):
     row(target, lambda _, s=step, w=wider: s(A[:1], like=w), ValueError, "like", f"{D_SAE + 1}")
     given = getattr(trainer(), method)
     row(target, lambda _, g=given: g(A, like=codes_of_a), TypeError, "like", "given", "pull")
+wide = suture.SAE.init(A.shape[1], D_SAE + 1, k=2)
+row("train", lambda _: suture.train(sae(), A, like=(wide, A), pull=1.0), ValueError, "like",
+    f"d_sae = {D_SAE + 1}", f"{D_SAE}")  # fmt: skip

@@ -218,7 +218,7 @@ def test_moments_without_norms_of_zeros() -> None:
 
 def test_few_rows_that_carry_the_variance_are_warned_of() -> None:
     with pytest.warns(
-        SutureWarning, match=r"Stitch.fit: few rows: 15 of 9000 rows of h_a have"
+        SutureWarning, match=r"Stitch.fit: few rows: 15 of 9000 rows of acts_a have"
     ) as w:
         stitch = Stitch.fit(A, B, rows=Rows.all())
     assert sum("few rows" in str(one.message) for one in w) == 1

@@ -95,7 +95,9 @@ def test_unlike_scales() -> None:
     unlike = suture.Stitch.fit(h_a, 1024 * h_b)
     np.testing.assert_allclose(unlike.P_up, 1024 * alike.P_up, rtol=1e-3, atol=1e-2)
     np.testing.assert_allclose(unlike.P_down, alike.P_down / 1024, rtol=1e-3, atol=1e-8)
-    with pytest.warns(suture.SutureWarning, match=r"h_b are .* times as large as those of h_a"):
+    with pytest.warns(
+        suture.SutureWarning, match=r"acts_b are .* times as large as those of acts_a"
+    ):
         raw = suture.Stitch.fit(h_a, 1024 * h_b, objective="raw")
     assert raw.report is not None
     assert unlike.report is not None

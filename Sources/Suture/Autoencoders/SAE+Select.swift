@@ -128,6 +128,7 @@ extension SAE {
         let values = try Buffer<Float>(count: tokens, for: "scores")
         return try FloatMatrix(rows: 1, cols: latents.count) { target in
             for block in blocks {
+                try progress.report(done, of: total)
                 let chosen = block.map { latents[$0] }
                 // Where an activation is above zero it is the pre-activation, and only there it can matter.
                 let positive = try FiringsByLatent(
