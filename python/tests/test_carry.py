@@ -269,5 +269,7 @@ def test_few_rows_are_warned_of_and_a_cancelled_run_leaves_nothing(rows: Any) ->
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
+    # Progress is told every 50 ms: this takes seconds.
+    many = np.random.default_rng(1).normal(size=(12_000, 256)).astype(np.float32)
     with pytest.raises(KeyboardInterrupt):
-        carried(make("topk"), a, b, progress=stop)
+        carried(suture.SAE.init(256, 4096, k=16), many, many, progress=stop)
