@@ -424,7 +424,8 @@ suture_status suture_sae_save(const suture_sae *sae, const char *folder);
 /// after training is not applied. *out is the caller's, to be released with suture_sae_destroy().
 ///
 /// Errors: SUTURE_ERROR_IO if a file cannot be read; SUTURE_ERROR_FORMAT if one is cut short,
-/// damaged or contradicts itself; SUTURE_ERROR_UNSUPPORTED for another architecture, by name.
+/// damaged or contradicts itself; SUTURE_ERROR_UNSUPPORTED for another architecture, or a tensor
+/// that it has no use for, by name.
 suture_status suture_sae_load(const char *folder, suture_sae **out);
 
 /// Releases a SAE. Accepts NULL. Views of its weights end with it; codes and evaluations do not.

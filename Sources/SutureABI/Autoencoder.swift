@@ -265,7 +265,8 @@ public func suture_sae_save(_ sae: UnsafePointer<suture_sae>?, _ folder: UnsafeP
 /// training is not applied. *out is the caller's, to be released with suture_sae_destroy().
 ///
 /// Errors: SUTURE_ERROR_IO if a file cannot be read; SUTURE_ERROR_FORMAT if one is cut short, damaged
-/// or contradicts itself; SUTURE_ERROR_UNSUPPORTED for another architecture, by name.
+/// or contradicts itself; SUTURE_ERROR_UNSUPPORTED for another architecture, or a tensor that it has no
+/// use for, by name.
 @c
 public func suture_sae_load(
     _ folder: UnsafePointer<CChar>?, _ out: UnsafeMutablePointer<UnsafeMutablePointer<suture_sae>?>?

@@ -179,6 +179,13 @@ import Testing
         ),
         (#"{"architecture":"jumprelu","d_in":3,"d_sae":5}"#, "has no tensor threshold"),
         (#"{"architecture":"gated","d_in":3,"d_sae":5}"#, "has no tensor b_gate"),
+        (#"{"d_in":3,"d_sae":5,"activation_fn":"TopK"}"#, #"activation_fn is "TopK", expected "relu" or "topk""#),
+        (#"{"d_in":3,"d_sae":5,"activation_fn_str":"tanh-relu"}"#, #"activation_fn_str is "tanh-relu""#),
+        (#"{"d_in":3,"d_sae":5,"activation_fn_str":"topk"}"#, "activation_fn_kwargs is missing, expected one with k"),
+        (
+            #"{"d_in":3,"d_sae":5,"architecture":"jumprelu","activation_fn":"topk","activation_fn_kwargs":{"k":2}}"#,
+            #"activation_fn is "topk" with architecture "jumprelu""#
+        ),
         (#"{"architecture":"temporal","d_in":3,"d_sae":5}"#, #"architecture is "temporal", expected topk"#),
         (#"{"d_in":3,"d_sae":5,"metadata":{"sae_lens_version":"6.0.0"}}"#, "architecture is missing, expected topk"),
         (
@@ -200,6 +207,23 @@ import Testing
             case .format, .unsupported: break
             default: Issue.record("\(error) is of another kind")
             }
+        }
+    }
+
+    @Test(arguments: [
+        ("standard", "threshold"), ("standard", "W_skip"), ("topk", "topk_threshold"), ("jumprelu", "b_gate"),
+        ("standard", "b_dec_out"),
+    ])
+    func tensorsThatItHasNoUseForAreNamed(architecture: String, name: String) throws {
+        #expect {
+            _ = try load(
+                SAECase(architecture: architecture == "jumprelu" ? "jumprelu" : "topk"),
+                #"{"architecture":"\#(architecture)","d_in":3,"d_sae":5,"k":2}"#
+            ) { $0.append(NamedTensor(name, vector: try scalar(2.5))) }
+        } throws: { error in
+            guard case .unsupported(let message)? = error as? SutureError else { return false }
+            return message.contains("has the tensor \(name), expected W_enc, W_dec, b_dec, b_enc")
+                && message.contains("of a \(architecture) SAE")
         }
     }
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 import suture
 
@@ -229,3 +229,30 @@ def test_configurations_from_before_version_6(rng: np.random.Generator, tmp_path
     assert ours.metadata["hook_name"] == "blocks.2.hook_resid_pre"
     same(ours.encode(x).to_dense(), dense)
     same(ours(x), output)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "name", "shape"),
+    [
+        ("relu", "threshold", (D_SAE,)),
+        ("relu", "W_skip", (D_IN, D_IN)),
+        ("topk", "b_dec_out", (D_IN,)),
+        ("jumprelu", "b_gate", (D_SAE,)),
+        ("gated", "b_enc", (D_SAE,)),
+    ],
+)
+def test_tensors_of_something_else_are_refused(
+    architecture: str, name: str, shape: tuple[int, ...], rng: np.random.Generator, tmp_path: Path
+) -> None:
+    """They would change what it computes, and used to be dropped."""
+    arrays = {
+        key: value.astype(np.float32) if isinstance(value, np.ndarray) else value
+        for key, value in weights(architecture, rng).items()
+    }
+    k = K if architecture == "topk" else None
+    kind: Any = architecture
+    suture.SAE(**arrays, architecture=kind, k=k).save(tmp_path)
+    path = tmp_path / "sae_weights.safetensors"
+    save_file(load_file(path) | {name: np.full(shape, 2.5, np.float32)}, path)
+    with pytest.raises(suture.UnsupportedError, match=f"has the tensor {name}, expected W_enc"):
+        suture.SAE.load(tmp_path)

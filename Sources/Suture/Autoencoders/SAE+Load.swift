@@ -37,6 +37,14 @@ extension SAE {
             throw SutureError.unsupported(
                 "\(file.path) has a scaling_factor other than 1 (finetuning), which is not supported")
         }
+        // What an architecture has no use for would change its function, if it were what it is named.
+        let known = config.kind.tensors + ["scaling_factor"]
+        if let other = file.entries.first(where: { !known.contains($0.name) }) {
+            throw SutureError.unsupported(
+                "\(file.path) has the tensor \(other.name), expected "
+                    + "\(config.kind.tensors.joined(separator: ", ")) of a \(config.kind.name) SAE as \(configPath) names it"
+            )
+        }
         let (dIn, dSAE) = (config.dIn, config.dSAE)
         var bias: FloatMatrix?
         let architecture: Architecture
@@ -90,6 +98,28 @@ struct SAELensConfig {
     enum Kind {
         case topK(k: Int)
         case batchTopK, jumpReLU, relu, gated
+
+        /// In SAELens.
+        var name: String {
+            switch self {
+            case .topK: return "topk"
+            case .batchTopK: return "batchtopk"
+            case .jumpReLU: return "jumprelu"
+            case .relu: return "standard"
+            case .gated: return "gated"
+            }
+        }
+
+        /// That it can have.
+        var tensors: [String] {
+            let common = ["W_enc", "W_dec", "b_dec"]
+            switch self {
+            case .topK, .relu: return common + ["b_enc"]
+            case .batchTopK: return common + ["b_enc", "topk_threshold"]
+            case .jumpReLU: return common + ["b_enc", "threshold", "log_threshold"]
+            case .gated: return common + ["b_gate", "b_mag", "r_mag"]
+            }
+        }
     }
 
     let kind: Kind
@@ -156,10 +186,23 @@ struct SAELensConfig {
 
         var name = config.text("architecture") ?? (isOld ? "standard" : "")
         var k = config["k"]
-        if isOld, (config.text("activation_fn_str") ?? config.text("activation_fn")) == "topk",
-            let oldK = config["activation_fn_kwargs"]?["k"]
-        {
-            (name, k) = ("topk", oldK)
+        if isOld {
+            let key = config["activation_fn_str"] == nil ? "activation_fn" : "activation_fn_str"
+            switch config[key] {
+            case nil, .null?, .string("relu")?: break
+            case .string("topk")?:
+                guard name == "standard" || name == "topk" else {
+                    throw SutureError.unsupported(
+                        "\(path): \(key) is \"topk\" with architecture \"\(name)\", expected standard")
+                }
+                guard let oldK = config["activation_fn_kwargs"]?["k"] else {
+                    throw problem("activation_fn_kwargs", config["activation_fn_kwargs"], "one with k")
+                }
+                (name, k) = ("topk", oldK)
+            case let other:
+                throw SutureError.unsupported(
+                    "\(path): \(key) is \(other?.text() ?? "missing"), expected \"relu\" or \"topk\"")
+            }
         }
         let mean = (wasBatchTopK ? own?["k"] : k)?.wholeNumber ?? 0
         batchK = mean >= 1 && mean <= dSAE ? mean : nil
